@@ -1,4 +1,4 @@
-/** The API: {@link org.taco4j.Taco} is where to start. */
+/** The API: one fluent entry, results as records. */
 @NullMarked
 package org.taco4j;
 

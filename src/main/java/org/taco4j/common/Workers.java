@@ -13,8 +13,8 @@ import org.jspecify.annotations.Nullable;
 
 /**
  * The threads that this project computes with. Work comes as a number of independent tasks whose
- * borders do not depend on the number of threads, so that results are the same bytes at any
- * thread count; which thread takes which task is left to chance.
+ * borders do not depend on the number of threads, so that results are the same bytes at any thread
+ * count; which thread takes which task is left to chance.
  */
 public final class Workers implements AutoCloseable {
   private final int threads;

@@ -1,4 +1,7 @@
-/** Errors with their exit codes, notices, worker threads and atomic files: what every other package may use. */
+/**
+ * Errors with their exit codes, notices, worker threads and atomic files: what every other package
+ * may use.
+ */
 @NullMarked
 package org.taco4j.common;
 

@@ -6,8 +6,8 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * An ONNX model in memory that can be edited. What is not edited is written back as it was,
- * byte for byte as far as protobuf allows. Not thread-safe while it is edited.
+ * An ONNX model in memory that can be edited. What is not edited is written back as it was, byte
+ * for byte as far as protobuf allows. Not thread-safe while it is edited.
  */
 public final class OnnxModel {
 
@@ -83,8 +83,8 @@ public final class OnnxModel {
   }
 
   /**
-   * A copy that has the given intermediate tensors as outputs beside (or, without {@code keepOutputs},
-   * instead of) its own; nodes and weights that no output needs are left out.
+   * A copy that has the given intermediate tensors as outputs beside (or, without {@code
+   * keepOutputs}, instead of) its own; nodes and weights that no output needs are left out.
    */
   public OnnxModel withOutputs(Collection<String> tensors, boolean keepOutputs) {
     throw new UnsupportedOperationException();

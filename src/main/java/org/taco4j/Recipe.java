@@ -1,0 +1,262 @@
+package org.taco4j;
+
+import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.PropertyNamingStrategies;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
+import com.fasterxml.jackson.dataformat.yaml.YAMLGenerator;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.TacoException;
+import org.taco4j.solve.Pattern;
+
+/**
+ * What to do, in the words of the command line: each component is the option of the same name, in
+ * kebab case. What is null is not said; {@link #resolved} fills in the defaults. A recipe is read
+ * from and written to YAML.
+ *
+ * @param model the dense ONNX file
+ * @param data image folders of the task
+ * @param classes folder or display names of the classes to keep; all of the folders where null
+ * @param labels a file that says which output of the model is which class
+ * @param shots calibration images per class; 0 is all there are
+ * @param heldOut {@code auto}, {@code none} or a number per class: images on which layer errors are
+ *     measured and nothing is fitted
+ * @param testFraction fraction of each class that is set aside for the test where there is no test
+ *     folder
+ * @param solver name of the layer solver
+ * @param pattern what is removed: {@code unstructured:0.8}, {@code 2:4}, {@code block4:0.8}, or
+ *     without the fraction, which {@code sparsity} then gives
+ * @param sparsity fraction of the weights to remove
+ * @param damping λ, relative to the mean of the Hessian's diagonal
+ * @param correct {@code mean-variance} or {@code none}: the channel correction after solving
+ * @param include globs over layer names: only these are pruned
+ * @param exclude globs over layer names: these are left dense
+ * @param layers what is different for some layers; the first rule that matches counts
+ * @param preset name of a preprocessing preset
+ * @param mean per channel, of values in 0..1
+ * @param std per channel, of values in 0..1
+ * @param resize short side, or width x height, or {@code none}
+ * @param crop side, or width x height
+ * @param filter resampling filter
+ * @param channelOrder {@code rgb} or {@code bgr}
+ * @param layout {@code nchw} or {@code nhwc}
+ * @param seed of everything random
+ * @param threads to compute with
+ * @param memory for Gram matrices, such as {@code 4g}
+ * @param backend {@code auto}, {@code scalar} or {@code simd}
+ */
+@JsonInclude(JsonInclude.Include.NON_NULL)
+public record Recipe(
+    @Nullable String model,
+    @Nullable List<String> data,
+    @Nullable List<String> classes,
+    @Nullable String labels,
+    @Nullable Integer shots,
+    @Nullable String heldOut,
+    @Nullable Double testFraction,
+    @Nullable String solver,
+    @Nullable String pattern,
+    @Nullable Double sparsity,
+    @Nullable Double damping,
+    @Nullable String correct,
+    @Nullable List<String> include,
+    @Nullable List<String> exclude,
+    @Nullable List<LayerRule> layers,
+    @Nullable String preset,
+    @Nullable String mean,
+    @Nullable String std,
+    @Nullable String resize,
+    @Nullable String crop,
+    @Nullable String filter,
+    @Nullable String channelOrder,
+    @Nullable String layout,
+    @Nullable Long seed,
+    @Nullable Integer threads,
+    @Nullable String memory,
+    @Nullable String backend) {
+
+  /**
+   * What is different for the layers whose name matches.
+   *
+   * @param match a glob over layer names
+   * @param sparsity fraction of the weights to remove
+   * @param pattern as {@link Recipe#pattern}
+   * @param solver as {@link Recipe#solver}
+   */
+  @JsonInclude(JsonInclude.Include.NON_NULL)
+  public record LayerRule(
+      String match, @Nullable Double sparsity, @Nullable String pattern, @Nullable String solver) {}
+
+  private static final ObjectMapper YAML =
+      new ObjectMapper(
+              YAMLFactory.builder()
+                  .disable(YAMLGenerator.Feature.WRITE_DOC_START_MARKER)
+                  .enable(YAMLGenerator.Feature.MINIMIZE_QUOTES)
+                  .build())
+          .setPropertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
+          .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES);
+
+  /** A recipe that says nothing. */
+  public static Recipe empty() {
+    return YAML.convertValue(Map.of(), Recipe.class);
+  }
+
+  /** The defaults, for what {@link #resolved} finds unsaid. */
+  private static Recipe defaults() {
+    return YAML.convertValue(
+        Map.ofEntries(
+            Map.entry("shots", 0),
+            Map.entry("held-out", "auto"),
+            Map.entry("test-fraction", 0.3),
+            Map.entry("solver", "fast"),
+            Map.entry("damping", 0.01),
+            Map.entry("correct", "mean-variance"),
+            Map.entry("seed", 0L),
+            Map.entry("threads", Runtime.getRuntime().availableProcessors()),
+            Map.entry("backend", "auto")),
+        Recipe.class);
+  }
+
+  /**
+   * Reads a recipe from YAML.
+   *
+   * @throws TacoException of kind USAGE for a file that is missing or no recipe, naming the line
+   */
+  public static Recipe read(Path file) {
+    try {
+      JsonNode tree = YAML.readTree(Files.readString(file));
+      if (tree == null || tree.isMissingNode() || tree.isNull()) {
+        return empty();
+      }
+      return YAML.treeToValue(tree, Recipe.class);
+    } catch (JsonProcessingException e) {
+      String at =
+          e.getLocation() == null || e.getLocation().getLineNr() < 1
+              ? ""
+              : " (line " + e.getLocation().getLineNr() + ")";
+      throw new TacoException(
+          TacoException.Kind.USAGE, file + ": no recipe" + at + ": " + e.getOriginalMessage(), e);
+    } catch (IOException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE, file + ": the recipe cannot be read: " + e.getMessage(), e);
+    }
+  }
+
+  /** This recipe as YAML, in the order of the components. */
+  public String toYaml() {
+    try {
+      return YAML.writeValueAsString(this);
+    } catch (JsonProcessingException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  /** This recipe as plain values, for a report. */
+  public Map<String, Object> toMap() {
+    return YAML.convertValue(
+        this, new com.fasterxml.jackson.core.type.TypeReference<Map<String, Object>>() {});
+  }
+
+  /** This recipe, with what {@code other} says in place of what this one says. */
+  public Recipe overlaidWith(Recipe other) {
+    ObjectNode merged = YAML.valueToTree(this);
+    merged.setAll(YAML.<ObjectNode>valueToTree(other));
+    // A pattern with its fraction and a sparsity are two answers to one question.
+    if (other.sparsity != null && other.pattern == null && pattern != null) {
+      merged.put("pattern", pattern.replaceFirst(":0?\\.\\d+$", ""));
+    }
+    return YAML.convertValue(merged, Recipe.class);
+  }
+
+  /**
+   * This recipe with the defaults filled in and the sparsity made part of the pattern.
+   *
+   * @throws TacoException of kind USAGE when the model, the data or the sparsity is not said, or a
+   *     value cannot be meant
+   */
+  public Recipe resolved() {
+    if (model == null) {
+      throw TacoException.usage("no model: name the dense ONNX file");
+    }
+    if (data == null || data.isEmpty()) {
+      throw TacoException.usage("no images: name the task's image folder with --data");
+    }
+    if (sparsity == null && pattern == null) {
+      throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
+    }
+    Recipe full = defaults().overlaidWith(this);
+    if (full.shots != null && full.shots < 0) {
+      throw TacoException.usage("--shots must not be negative, it is " + full.shots);
+    }
+    if (full.testFraction != null && !(full.testFraction > 0 && full.testFraction < 1)) {
+      throw TacoException.usage(
+          "--test-fraction must be between 0 and 1, it is " + full.testFraction);
+    }
+    if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
+      throw TacoException.usage(
+          "--correct is mean-variance or none, not '" + full.correct + "'");
+    }
+    ObjectNode tree = YAML.valueToTree(full);
+    tree.put("pattern", patternOf(pattern, sparsity, null).toString());
+    tree.remove("sparsity");
+    return YAML.convertValue(tree, Recipe.class);
+  }
+
+  /** The pattern that a pattern text and a sparsity mean together. */
+  static Pattern patternOf(
+      @Nullable String pattern, @Nullable Double sparsity, @Nullable Pattern fallback) {
+    if (pattern == null && sparsity == null) {
+      if (fallback == null) {
+        throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
+      }
+      return fallback;
+    }
+    if (pattern == null) {
+      return switch (fallback) {
+        case Pattern.Block block -> new Pattern.Block(block.groupSize(), sparsity);
+        case null, default -> new Pattern.Unstructured(sparsity);
+      };
+    }
+    boolean bare = pattern.equals("unstructured") || pattern.matches("block\\d+");
+    if (bare && sparsity == null) {
+      throw TacoException.usage(
+          "the pattern '" + pattern + "' needs a sparsity, such as " + pattern + ":0.8");
+    }
+    if (!bare && sparsity != null) {
+      throw TacoException.usage(
+          "both a sparsity (" + sparsity + ") and a pattern that has its own ('" + pattern
+              + "'); give one");
+    }
+    return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);
+  }
+
+  /** The pattern and solver for a layer: those of the first rule that matches, else the general. */
+  LayerChoice choiceFor(String layer) {
+    Pattern general = patternOf(pattern, sparsity, null);
+    String generalSolver = java.util.Objects.requireNonNull(solver);
+    Optional<LayerRule> rule =
+        layers == null
+            ? Optional.empty()
+            : layers.stream().filter(r -> new Glob(r.match()).matches(layer)).findFirst();
+    if (rule.isEmpty()) {
+      return new LayerChoice(general, generalSolver);
+    }
+    LayerRule r = rule.get();
+    return new LayerChoice(
+        patternOf(r.pattern(), r.sparsity(), general),
+        r.solver() == null ? generalSolver : r.solver());
+  }
+
+  /** What is done to one layer. */
+  record LayerChoice(Pattern pattern, String solver) {}
+}

@@ -1,0 +1,131 @@
+package org.taco4j.bench;
+
+import java.util.Arrays;
+import java.util.Map;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
+import org.taco4j.runtime.Tensor;
+
+/**
+ * Latency of two models, measured in turns in one process: machines drift, ratios of neighbours do
+ * not.
+ *
+ * @param dense latency of the first model
+ * @param compressed latency of the second
+ * @param ratio how many times faster the second is: median over pairs of dense / compressed
+ * @param ratioLow the 5th percentile of that ratio over pairs
+ * @param ratioHigh the 95th percentile
+ * @param pairs how many pairs of runs were measured
+ * @param threads threads inside one operator
+ * @param batch images in a run
+ */
+public record LatencyComparison(
+    Percentiles dense,
+    Percentiles compressed,
+    double ratio,
+    double ratioLow,
+    double ratioHigh,
+    int pairs,
+    int threads,
+    int batch) {
+
+  /**
+   * Percentiles of the time of one run, in milliseconds.
+   *
+   * @param p50Millis the median
+   */
+  public record Percentiles(double p50Millis, double p90Millis, double p99Millis) {
+    static Percentiles of(double[] millis) {
+      return new Percentiles(
+          percentile(millis, 0.5), percentile(millis, 0.9), percentile(millis, 0.99));
+    }
+  }
+
+  /** Pairs that are run first and not counted. */
+  private static final int WARM_UP = 5;
+
+  /** Pairs that are measured at the least, however long they take. */
+  private static final int LEAST_PAIRS = 11;
+
+  /**
+   * Measures two models on the same random images.
+   *
+   * @param batch images in a run; a model with a fixed batch runs that instead
+   * @param seconds about how long to measure
+   */
+  public static LatencyComparison measure(
+      Session dense,
+      ModelInput denseInput,
+      Session compressed,
+      ModelInput compressedInput,
+      int imageHeight,
+      int imageWidth,
+      int threads,
+      int batch,
+      double seconds) {
+    int images = denseInput.batch() > 0 ? denseInput.batch() : batch;
+    float[] data = new float[images * 3 * imageHeight * imageWidth];
+    java.util.Random random = new java.util.Random(1);
+    for (int i = 0; i < data.length; i++) {
+      data[i] = (float) random.nextGaussian();
+    }
+    Map<String, Tensor> denseFeed = denseInput.feed(data, images, imageHeight, imageWidth);
+    Map<String, Tensor> compressedFeed =
+        compressedInput.feed(data, images, imageHeight, imageWidth);
+    try {
+      for (int i = 0; i < WARM_UP; i++) {
+        time(dense, denseFeed);
+        time(compressed, compressedFeed);
+      }
+      double[] a = new double[100_000];
+      double[] b = new double[a.length];
+      int pairs = 0;
+      long end = System.nanoTime() + (long) (seconds * 1e9);
+      while (pairs < a.length && (pairs < LEAST_PAIRS || System.nanoTime() < end)) {
+        // Each goes first half of the time, so that neither always finds warm caches.
+        if (pairs % 2 == 0) {
+          a[pairs] = time(dense, denseFeed);
+          b[pairs] = time(compressed, compressedFeed);
+        } else {
+          b[pairs] = time(compressed, compressedFeed);
+          a[pairs] = time(dense, denseFeed);
+        }
+        pairs++;
+      }
+      double[] ratios = new double[pairs];
+      for (int i = 0; i < pairs; i++) {
+        ratios[i] = a[i] / b[i];
+      }
+      return new LatencyComparison(
+          Percentiles.of(Arrays.copyOf(a, pairs)),
+          Percentiles.of(Arrays.copyOf(b, pairs)),
+          percentile(ratios, 0.5),
+          percentile(ratios, 0.05),
+          percentile(ratios, 0.95),
+          pairs,
+          threads,
+          images);
+    } finally {
+      denseFeed.values().forEach(Tensor::close);
+      compressedFeed.values().forEach(Tensor::close);
+    }
+  }
+
+  private static double time(Session session, Map<String, Tensor> feed) {
+    long start = System.nanoTime();
+    Map<String, Tensor> outputs = session.run(feed);
+    double millis = (System.nanoTime() - start) / 1e6;
+    outputs.values().forEach(Tensor::close);
+    return millis;
+  }
+
+  /** The percentile by linear interpolation between order statistics, as NumPy's default. */
+  static double percentile(double[] values, double fraction) {
+    double[] sorted = values.clone();
+    Arrays.sort(sorted);
+    double at = fraction * (sorted.length - 1);
+    int below = (int) at;
+    int above = Math.min(below + 1, sorted.length - 1);
+    return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+  }
+}

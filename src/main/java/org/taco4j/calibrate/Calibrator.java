@@ -1,0 +1,228 @@
+package org.taco4j.calibrate;
+
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backend;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
+import org.taco4j.runtime.Tensor;
+
+/**
+ * Streams images through a model and adds what each layer reads into its Gram matrix. Batches run
+ * in waves of one per thread, each in its own thread; then the tensors of the wave are added, a
+ * tensor's batches in order, so that the sums are the same bytes at any number of threads. No
+ * activation outlives its wave.
+ */
+public final class Calibrator {
+  private final OnnxModel model;
+  private final Backend backend;
+  private final Workers workers;
+
+  /**
+   * A calibrator for a model.
+   *
+   * @param model borrowed, not changed
+   */
+  public Calibrator(OnnxModel model, Backend backend, Workers workers) {
+    this.model = model;
+    this.backend = backend;
+    this.workers = workers;
+  }
+
+  /**
+   * Divides layers into passes over the images such that the Gram matrices of one pass fit.
+   *
+   * @param layers in graph order
+   * @param matrices Gram matrices per layer problem that are held at a time: 2 with held-out images
+   * @param memory bytes for the Gram matrices in flight; a single layer that needs more gets a pass
+   *     of its own
+   */
+  public static List<List<Layer>> passes(List<Layer> layers, int matrices, long memory) {
+    List<List<Layer>> passes = new ArrayList<>();
+    List<Layer> pass = new ArrayList<>();
+    Set<GramKey> held = new LinkedHashSet<>();
+    long bytes = 0;
+    for (Layer layer : layers) {
+      long added = 0;
+      List<GramKey> keys = keys(layer);
+      for (GramKey key : keys) {
+        added += held.contains(key) ? 0 : key.bytes() * matrices;
+      }
+      if (!pass.isEmpty() && bytes + added > memory) {
+        passes.add(pass);
+        pass = new ArrayList<>();
+        held.clear();
+        bytes = 0;
+        added = keys.stream().mapToLong(GramKey::bytes).sum() * matrices;
+      }
+      pass.add(layer);
+      held.addAll(keys);
+      bytes += added;
+    }
+    if (!pass.isEmpty()) {
+      passes.add(pass);
+    }
+    return passes;
+  }
+
+  /** The Gram matrices that a layer needs: one for each convolution group. */
+  public static List<GramKey> keys(Layer layer) {
+    List<GramKey> keys = new ArrayList<>(layer.groups());
+    for (int group = 0; group < layer.groups(); group++) {
+      keys.add(GramKey.of(layer, group));
+    }
+    return keys;
+  }
+
+  /**
+   * The Gram matrices of the given layers over the given images.
+   *
+   * @throws TacoException of kind NUMERICAL when a layer reads NaN or infinite values
+   */
+  public Map<GramKey, GramMatrix> gramMatrices(
+      Collection<Layer> layers, CalibrationImages images) {
+    Map<GramKey, GramAccumulator> accumulators = new LinkedHashMap<>();
+    Map<String, List<GramKey>> byTensor = new LinkedHashMap<>();
+    for (Layer layer : layers) {
+      for (GramKey key : keys(layer)) {
+        if (!accumulators.containsKey(key)) {
+          accumulators.put(key, GramAccumulator.create(key, backend));
+          byTensor.computeIfAbsent(key.tensor(), t -> new ArrayList<>()).add(key);
+        }
+      }
+    }
+    // The most expensive tensors first, so that threads end together.
+    List<List<GramKey>> tasks = new ArrayList<>(byTensor.values());
+    tasks.sort(
+        Comparator.comparingLong(
+                (List<GramKey> keys) -> keys.stream().mapToLong(GramKey::bytes).sum())
+            .reversed());
+
+    ModelInput input = ModelInput.of(model);
+    // An input of the model that a layer reads directly is no output of any node.
+    Set<String> fetched = new LinkedHashSet<>(byTensor.keySet());
+    boolean readsInput = fetched.remove(input.name());
+    try (Session session =
+        fetched.isEmpty() ? null : Session.open(model.withOutputs(fetched, false), 1)) {
+      List<CalibrationImages.Batch> wave = new ArrayList<>();
+      Runnable run =
+          () -> {
+            List<Map<String, Tensor>> activations = forward(session, input, images, wave, readsInput);
+            try {
+              workers.forEach(
+                  tasks.size(),
+                  i -> {
+                    for (int b = 0; b < wave.size(); b++) {
+                      add(tasks.get(i), accumulators, activations.get(b), wave.get(b).count(), input);
+                    }
+                  });
+            } finally {
+              activations.forEach(tensors -> tensors.values().forEach(Tensor::close));
+              wave.clear();
+            }
+          };
+      images.stream(
+          batch -> {
+            wave.add(batch);
+            if (wave.size() == workers.threads()) {
+              run.run();
+            }
+          });
+      if (!wave.isEmpty()) {
+        run.run();
+      }
+    }
+    List<Map.Entry<GramKey, GramAccumulator>> entries = List.copyOf(accumulators.entrySet());
+    GramMatrix[] matrices = new GramMatrix[entries.size()];
+    workers.forEach(entries.size(), i -> matrices[i] = entries.get(i).getValue().finish());
+    Map<GramKey, GramMatrix> result = new LinkedHashMap<>();
+    for (int i = 0; i < matrices.length; i++) {
+      result.put(entries.get(i).getKey(), checked(entries.get(i).getKey(), matrices[i]));
+    }
+    return result;
+  }
+
+  private List<Map<String, Tensor>> forward(
+      @org.jspecify.annotations.Nullable Session session,
+      ModelInput input,
+      CalibrationImages images,
+      List<CalibrationImages.Batch> wave,
+      boolean readsInput) {
+    List<Map<String, Tensor>> activations = new ArrayList<>();
+    wave.forEach(batch -> activations.add(new LinkedHashMap<>()));
+    workers.forEach(
+        wave.size(),
+        i -> {
+          CalibrationImages.Batch batch = wave.get(i);
+          Map<String, Tensor> feed =
+              input.feed(batch.data(), batch.count(), images.height(), images.width());
+          if (session != null) {
+            activations.get(i).putAll(session.run(feed));
+          }
+          if (readsInput) {
+            activations.get(i).putAll(feed);
+          } else {
+            feed.values().forEach(Tensor::close);
+          }
+        });
+    return activations;
+  }
+
+  private static void add(
+      List<GramKey> keys,
+      Map<GramKey, GramAccumulator> accumulators,
+      Map<String, Tensor> activations,
+      int count,
+      ModelInput input) {
+    String name = keys.getFirst().tensor();
+    Tensor tensor = java.util.Objects.requireNonNull(activations.get(name), name);
+    long[] shape = tensor.shape();
+    float[] values = tensor.floats();
+    if (input.batch() > count) {
+      // The runtime was fed more images than there were: only the leading ones are samples.
+      if (shape.length == 0 || shape[0] % input.batch() != 0) {
+        throw TacoException.model(
+            "tensor "
+                + name
+                + " has shape "
+                + java.util.Arrays.toString(shape)
+                + ", which does not divide into the model's fixed batch of "
+                + input.batch()
+                + "; use a number of calibration images that it divides");
+      }
+      shape[0] = shape[0] / input.batch() * count;
+      values =
+          java.util.Arrays.copyOf(
+              values, Math.toIntExact((long) values.length / input.batch() * count));
+    }
+    for (GramKey key : keys) {
+      GramAccumulator accumulator = java.util.Objects.requireNonNull(accumulators.get(key));
+      accumulator.add(values, shape);
+    }
+  }
+
+  private static GramMatrix checked(GramKey key, GramMatrix gram) {
+    int n = gram.cols();
+    for (int i = 0; i < n; i++) {
+      if (!Double.isFinite(gram.values()[i * n + i])) {
+        throw TacoException.numerical(
+            "tensor "
+                + key.tensor()
+                + " holds NaN or infinite values on the calibration images (feature "
+                + i
+                + "); check the preprocessing, or the model in another runtime");
+      }
+    }
+    return gram;
+  }
+}

@@ -1,0 +1,32 @@
+package org.taco4j.calibrate;
+
+import org.taco4j.compute.Backend;
+import org.taco4j.onnx.Unfold;
+
+/**
+ * Adds the samples of one layer problem, batch after batch, into a Gram matrix. Products are
+ * computed in float over some hundreds of samples at a time and added in double. Used by one thread
+ * at a time.
+ */
+interface GramAccumulator {
+  /**
+   * Adds the samples in one batch of activations.
+   *
+   * @param activation the tensor that the layer reads, row-major; borrowed
+   * @param shape its dimensions
+   */
+  void add(float[] activation, long[] shape);
+
+  /** The Gram matrix of all that was added; afterwards the accumulator is spent. */
+  GramMatrix finish();
+
+  /** The accumulator that fits the way samples are laid out. */
+  static GramAccumulator create(GramKey key, Backend backend) {
+    return switch (key.unfold()) {
+      case Unfold.LastAxis u -> new RowGram(u.features(), backend);
+      case Unfold.SecondToLastAxis u -> new ColumnGram(u.features(), backend);
+      case Unfold.Convolution u when ShiftGram.fits(u) -> new ShiftGram(u, key.group(), backend);
+      case Unfold.Convolution u -> new PatchGram(u, key.group(), backend);
+    };
+  }
+}

@@ -1,0 +1,280 @@
+package org.taco4j.reconstruct;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.function.Consumer;
+import org.taco4j.calibrate.CalibrationImages;
+import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
+import org.taco4j.runtime.Tensor;
+
+/**
+ * The channel correction. Pruning shrinks what a layer puts out, and folded BatchNorm no longer
+ * makes up for it. So, layer by layer in graph order, each output channel is scaled and shifted
+ * (in the layer's weights and bias, at no cost at run time) such that its mean and variance over
+ * the calibration images are those of the dense model, given the layers before it as corrected.
+ *
+ * <p>The compressed model is run once, in stages that each end in a layer's output; between stages
+ * the tensors that later stages read are kept for all images.
+ */
+public final class ChannelCorrection {
+  /**
+   * Scales outside [1/LIMIT, LIMIT] are clamped: a channel that pruning has nearly silenced holds
+   * little but noise, and amplifying it without bound harms.
+   */
+  private static final double LIMIT = 4;
+
+  private final OnnxModel dense;
+  private final OnnxModel compressed;
+  private final Workers workers;
+  private final Notices notices;
+
+  /**
+   * A correction of one model towards another.
+   *
+   * @param dense borrowed, not changed
+   * @param compressed the same graph with pruned weights; its weights and biases are changed
+   */
+  public ChannelCorrection(
+      OnnxModel dense, OnnxModel compressed, Workers workers, Notices notices) {
+    this.dense = dense;
+    this.compressed = compressed;
+    this.workers = workers;
+    this.notices = notices;
+  }
+
+  /** The tensors of one batch that later stages read. */
+  private static final class BatchState {
+    final int count;
+    final Map<String, Tensor> live = new HashMap<>();
+
+    BatchState(int count) {
+      this.count = count;
+    }
+  }
+
+  /**
+   * Corrects the given layers.
+   *
+   * @param layers in graph order, as found in the compressed model
+   * @param progress told each layer's name as it is finished
+   */
+  public void correct(List<Layer> layers, CalibrationImages images, Consumer<String> progress) {
+    ModelInput input = ModelInput.of(dense);
+    Map<String, ChannelMoments> targets = denseMoments(layers, images, input);
+
+    List<String> outputs = layers.stream().map(Layer::output).toList();
+    List<OnnxModel.Stage> stages = compressed.stages(outputs);
+    List<BatchState> batches = new ArrayList<>();
+    images.stream(
+        batch -> {
+          BatchState state = new BatchState(batch.count());
+          state.live.putAll(
+              input.feed(batch.data(), batch.count(), images.height(), images.width()));
+          batches.add(state);
+        });
+    try {
+      int clamped = 0;
+      for (int i = 0; i < layers.size(); i++) {
+        Layer layer = layers.get(i);
+        runStage(stages.get(i), batches);
+        ChannelMoments target = Objects.requireNonNull(targets.get(layer.output()));
+        clamped += correctLayer(layer, target, batches, input.batch());
+        release(stages.subList(i + 1, stages.size()), batches);
+        progress.accept(layer.name());
+      }
+      if (clamped > 0) {
+        notices.add(
+            "channel-correction-clamped",
+            compressed.source(),
+            clamped + " output channels would need a scale outside [1/4, 4] to match the dense"
+                + " model's variance; the scale was clamped",
+            clamped);
+      }
+    } finally {
+      batches.forEach(b -> b.live.values().forEach(Tensor::close));
+    }
+  }
+
+  private Map<String, ChannelMoments> denseMoments(
+      List<Layer> layers, CalibrationImages images, ModelInput input) {
+    Map<String, ChannelMoments> moments = new LinkedHashMap<>();
+    Set<String> outputs = new LinkedHashSet<>();
+    layers.forEach(layer -> outputs.add(layer.output()));
+    try (Session session = Session.open(dense.withOutputs(outputs, false), 1)) {
+      List<CalibrationImages.Batch> wave = new ArrayList<>();
+      Runnable run =
+          () -> {
+            List<List<ChannelMoments>> parts = new ArrayList<>();
+            wave.forEach(b -> parts.add(new ArrayList<>()));
+            workers.forEach(
+                wave.size(),
+                i -> {
+                  CalibrationImages.Batch batch = wave.get(i);
+                  Map<String, Tensor> feed =
+                      input.feed(batch.data(), batch.count(), images.height(), images.width());
+                  Map<String, Tensor> result = session.run(feed);
+                  for (Layer layer : layers) {
+                    Tensor tensor = Objects.requireNonNull(result.get(layer.output()));
+                    parts.get(i).add(moments(tensor, layer, batch.count(), input.batch()));
+                  }
+                  feed.values().forEach(Tensor::close);
+                  result.values().forEach(Tensor::close);
+                });
+            for (List<ChannelMoments> part : parts) {
+              for (int l = 0; l < layers.size(); l++) {
+                ChannelMoments added = part.get(l);
+                moments
+                    .computeIfAbsent(
+                        layers.get(l).output(), o -> new ChannelMoments(added.channels()))
+                    .merge(added);
+              }
+            }
+            wave.clear();
+          };
+      images.stream(
+          batch -> {
+            wave.add(batch);
+            if (wave.size() == workers.threads()) {
+              run.run();
+            }
+          });
+      if (!wave.isEmpty()) {
+        run.run();
+      }
+    }
+    return moments;
+  }
+
+  private static ChannelMoments moments(Tensor tensor, Layer layer, int count, int fixedBatch) {
+    long[] shape = tensor.shape();
+    float[] values = tensor.floats();
+    if (fixedBatch > count) {
+      shape[0] = shape[0] / fixedBatch * count;
+      values = Arrays.copyOf(values, Math.toIntExact((long) values.length / fixedBatch * count));
+    }
+    return ChannelMoments.of(values, shape, layer.outputAxis());
+  }
+
+  private void runStage(OnnxModel.Stage stage, List<BatchState> batches) {
+    if (stage.outputs().isEmpty()) {
+      return;
+    }
+    Map<String, Integer> inputs = new LinkedHashMap<>();
+    for (String name : stage.inputs()) {
+      inputs.put(name, Objects.requireNonNull(batches.getFirst().live.get(name)).elementType());
+    }
+    try (Session session = Session.open(compressed.subgraph(inputs, stage.outputs()), 1)) {
+      workers.forEach(
+          batches.size(),
+          b -> {
+            BatchState state = batches.get(b);
+            Map<String, Tensor> feed = new LinkedHashMap<>();
+            for (String name : stage.inputs()) {
+              feed.put(name, Objects.requireNonNull(state.live.get(name)));
+            }
+            state.live.putAll(session.run(feed));
+          });
+    }
+  }
+
+  /** Returns how many channels were clamped. */
+  private int correctLayer(
+      Layer layer, ChannelMoments target, List<BatchState> batches, int fixedBatch) {
+    ChannelMoments[] parts = new ChannelMoments[batches.size()];
+    workers.forEach(
+        batches.size(),
+        b -> {
+          BatchState state = batches.get(b);
+          Tensor output = Objects.requireNonNull(state.live.get(layer.output()));
+          parts[b] = moments(output, layer, state.count, fixedBatch);
+        });
+    ChannelMoments actual = new ChannelMoments(target.channels());
+    for (ChannelMoments part : parts) {
+      actual.merge(part);
+    }
+
+    int channels = target.channels();
+    float[] scale = new float[channels];
+    float[] shift = new float[channels];
+    int clamped = 0;
+    for (int c = 0; c < channels; c++) {
+      double wanted = Math.sqrt(target.variance(c));
+      double found = Math.sqrt(actual.variance(c));
+      // A channel without variance has nothing to scale: its mean is all that can be right.
+      double factor = found > 0 && wanted > 0 ? wanted / found : 1;
+      double kept = Math.clamp(factor, 1 / LIMIT, LIMIT);
+      clamped += kept == factor ? 0 : 1;
+      scale[c] = (float) kept;
+      shift[c] = (float) (target.mean(c) - kept * actual.mean(c));
+      if (!Float.isFinite(scale[c]) || !Float.isFinite(shift[c])) {
+        throw TacoException.numerical(
+            "layer "
+                + layer.name()
+                + ": the channel correction of output channel "
+                + c
+                + " is not finite; try --correct none, or a lower sparsity");
+      }
+    }
+
+    for (int group = 0; group < layer.groups(); group++) {
+      float[] weights = LayerWeights.unfold(compressed, layer, group);
+      for (int r = 0; r < layer.rows(); r++) {
+        float factor = scale[group * layer.rows() + r];
+        for (int c = r * layer.cols(); c < (r + 1) * layer.cols(); c++) {
+          weights[c] *= factor;
+        }
+      }
+      LayerWeights.fold(compressed, layer, group, weights);
+    }
+    float[] bias = LayerWeights.bias(compressed, layer);
+    boolean ownBias =
+        layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());
+    for (int c = 0; c < channels; c++) {
+      // A bias that an Add behind the layer brings is no part of the output that was scaled.
+      bias[c] = (ownBias ? scale[c] * bias[c] : bias[c]) + shift[c];
+    }
+    LayerWeights.setBias(compressed, layer, bias);
+
+    workers.forEach(
+        batches.size(),
+        b -> {
+          Map<String, Tensor> live = batches.get(b).live;
+          Tensor output = Objects.requireNonNull(live.get(layer.output()));
+          long[] shape = output.shape();
+          float[] corrected =
+              ChannelMoments.affine(output.floats(), shape, layer.outputAxis(), scale, shift);
+          live.put(layer.output(), Tensor.ofFloats(corrected, shape));
+          output.close();
+        });
+    return clamped;
+  }
+
+  private static void release(List<OnnxModel.Stage> rest, List<BatchState> batches) {
+    Set<String> needed = new LinkedHashSet<>();
+    rest.forEach(stage -> needed.addAll(stage.inputs()));
+    for (BatchState state : batches) {
+      state.live.entrySet().removeIf(
+          entry -> {
+            if (needed.contains(entry.getKey())) {
+              return false;
+            }
+            entry.getValue().close();
+            return true;
+          });
+    }
+  }
+}

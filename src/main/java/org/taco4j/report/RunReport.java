@@ -1,0 +1,159 @@
+package org.taco4j.report;
+
+import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.annotation.JsonPropertyOrder;
+import java.util.List;
+import java.util.Map;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.Notice;
+
+/**
+ * What a {@code specialize} run did and measured: {@code report.json}. The schema is described in
+ * {@code docs/report.md}; {@link #SCHEMA_VERSION} counts its incompatible changes.
+ *
+ * @param schemaVersion {@link #SCHEMA_VERSION}
+ * @param sparsity zeros over all weights of the layers that were pruned or could have been
+ * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
+ */
+@JsonInclude(JsonInclude.Include.ALWAYS)
+@JsonPropertyOrder({"schemaVersion", "tool", "model", "task", "dense", "compressed", "sparsity"})
+public record RunReport(
+    int schemaVersion,
+    Tool tool,
+    Model model,
+    Task task,
+    ModelResult dense,
+    ModelResult compressed,
+    double sparsity,
+    Latency latency,
+    Seconds seconds,
+    List<LayerReport> layers,
+    List<Notice> notices,
+    Machine machine,
+    Map<String, Object> recipe) {
+
+  /** The version of the schema that this class writes. */
+  public static final int SCHEMA_VERSION = 1;
+
+  /** What wrote the report. */
+  public record Tool(String name, String version, String onnxRuntime) {}
+
+  /**
+   * The model that came in.
+   *
+   * @param file as it was given
+   * @param sha256 of the file
+   * @param opset version of the default operator set
+   * @param classes outputs that it had
+   * @param foldedBatchNorms BatchNormalization nodes that were folded away
+   */
+  public record Model(
+      String file, String sha256, int opset, int classes, int foldedBatchNorms) {}
+
+  /**
+   * The task and its images.
+   *
+   * @param classes display names, in the order of the specialist's outputs
+   * @param modelIndices the same classes as outputs of the model that came in
+   * @param calibrationSha256 hash over names and contents of the calibration images
+   * @param preprocessing in words
+   */
+  public record Task(
+      List<String> classes,
+      List<Integer> modelIndices,
+      int calibrationImages,
+      int heldOutImages,
+      int testImages,
+      String calibrationSha256,
+      String preprocessing) {}
+
+  /**
+   * One model on the test images, over the task's classes.
+   *
+   * @param top1 fraction of images whose class got the highest score
+   * @param top1Low lower end of the 95 % interval (Wilson)
+   * @param top1High upper end of the 95 % interval
+   * @param images how many were classified; 0 where there are no test images
+   * @param bytes size of the model file
+   * @param gzipBytes size of the model file through gzip
+   * @param nonZeroWeights weights of prunable layers that are not zero
+   */
+  public record ModelResult(
+      @Nullable Double top1,
+      @Nullable Double top1Low,
+      @Nullable Double top1High,
+      @Nullable Double top5,
+      int images,
+      long bytes,
+      long gzipBytes,
+      long nonZeroWeights) {}
+
+  /**
+   * Latency of both models, interleaved in one process.
+   *
+   * @param ratio how many times faster the compressed model is: median over pairs
+   * @param ratioLow 5th percentile over pairs
+   * @param ratioHigh 95th percentile over pairs
+   */
+  public record Latency(
+      ModelLatency dense,
+      ModelLatency compressed,
+      double ratio,
+      double ratioLow,
+      double ratioHigh,
+      int pairs,
+      int threads,
+      int batch) {}
+
+  /** Percentiles of the time of one run, in milliseconds. */
+  public record ModelLatency(double p50Millis, double p90Millis, double p99Millis) {}
+
+  /** Wall time of each stage. */
+  public record Seconds(
+      double calibrate,
+      double solve,
+      double correct,
+      double tune,
+      double evaluate,
+      double total) {}
+
+  /**
+   * One layer.
+   *
+   * @param rows output channels or features, of all groups
+   * @param cols inputs of one output
+   * @param macs multiply-accumulates for one image, dense
+   * @param pattern what was asked; null for a layer left dense
+   * @param sparsity zeros over weights in the file written
+   * @param layerError layer-wise error on the calibration images; null for a layer left dense
+   * @param heldOutError the same on held-out images; null where there are none
+   * @param damping λ that was used, relative to the mean of the Hessian's diagonal
+   * @param whyDense why the layer was left dense; null for a pruned one
+   */
+  @JsonPropertyOrder({"name", "opType", "rows", "cols"})
+  public record LayerReport(
+      String name,
+      String opType,
+      int rows,
+      int cols,
+      int groups,
+      long parameters,
+      long macs,
+      @Nullable String solver,
+      @Nullable String pattern,
+      double sparsity,
+      @Nullable Double layerError,
+      @Nullable Double heldOutError,
+      @Nullable Double damping,
+      int deadColumns,
+      double seconds,
+      @Nullable String whyDense) {}
+
+  /**
+   * The machine.
+   *
+   * @param backend what computed, with the reason why it was chosen
+   */
+  public record Machine(
+      String os, String cpu, int cores, long memoryBytes, String java, String backend) {}
+}

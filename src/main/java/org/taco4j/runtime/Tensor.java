@@ -1,0 +1,96 @@
+package org.taco4j.runtime;
+
+import ai.onnxruntime.OnnxJavaType;
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OnnxTensorLike;
+import ai.onnxruntime.OnnxValue;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import org.taco4j.common.TacoException;
+
+/** A tensor in ONNX Runtime's memory. Owned by whoever got it: close it. */
+public final class Tensor implements AutoCloseable {
+  private final OnnxTensor value;
+
+  Tensor(OnnxTensor value) {
+    this.value = value;
+  }
+
+  static Tensor of(String name, OnnxValue value) {
+    if (value instanceof OnnxTensor tensor) {
+      return new Tensor(tensor);
+    }
+    throw TacoException.model(
+        "tensor " + name + " is a " + value.getType() + "; only dense tensors are supported");
+  }
+
+  /**
+   * A float32 tensor with a copy of the given values.
+   *
+   * @param data at least as many values as {@code shape} has elements, row-major
+   */
+  public static Tensor ofFloats(float[] data, long... shape) {
+    long count = 1;
+    for (long d : shape) {
+      count *= d;
+    }
+    FloatBuffer direct =
+        ByteBuffer.allocateDirect(Math.toIntExact(count * Float.BYTES))
+            .order(ByteOrder.nativeOrder())
+            .asFloatBuffer();
+    direct.put(data, 0, Math.toIntExact(count)).flip();
+    try {
+      return new Tensor(OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), direct, shape));
+    } catch (OrtException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, "no tensor: " + e.getMessage(), e);
+    }
+  }
+
+  /** The dimensions. */
+  public long[] shape() {
+    return value.getInfo().getShape();
+  }
+
+  /** Number of elements. */
+  public long elements() {
+    return value.getInfo().getNumElements();
+  }
+
+  /** The element type, as ONNX numbers them (TensorProto.DataType). */
+  public int elementType() {
+    return value.getInfo().onnxType.value;
+  }
+
+  /** Whether {@link #floats} works: float32 or float16. */
+  public boolean isFloat() {
+    return value.getInfo().type == OnnxJavaType.FLOAT
+        || value.getInfo().type == OnnxJavaType.FLOAT16
+        || value.getInfo().type == OnnxJavaType.BFLOAT16;
+  }
+
+  /** A copy of the values, row-major; for float32 and float16 tensors. */
+  public float[] floats() {
+    FloatBuffer buffer = value.getFloatBuffer();
+    if (buffer == null) {
+      throw TacoException.model("a tensor of " + value.getInfo().type + " where floats are needed");
+    }
+    if (buffer.hasArray() && buffer.arrayOffset() == 0 && buffer.array().length == buffer.limit()) {
+      return buffer.array();
+    }
+    float[] copy = new float[buffer.remaining()];
+    buffer.get(copy);
+    return copy;
+  }
+
+  OnnxTensorLike value() {
+    return value;
+  }
+
+  @Override
+  public void close() {
+    value.close();
+  }
+}

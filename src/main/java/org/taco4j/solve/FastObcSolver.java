@@ -1,0 +1,314 @@
+package org.taco4j.solve;
+
+import java.util.Arrays;
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.FloatMatrix;
+
+/**
+ * FastOBC, which is SparseGPT (Frantar and Alistarh 2023, "SparseGPT: Massive Language Models Can
+ * Be Accurately Pruned in One-Shot", algorithm 1): one sweep over the columns, in blocks of 128;
+ * each weight that goes is made up for, in its row, by the columns still to come.
+ *
+ * <p>The paper sweeps with U, the upper Cholesky factor of H⁻¹ = Uᵀ U: w_c -= e_j U_jc for c &gt;
+ * j, with e_j = w_j / U_jj. Here U is never formed. Columns are numbered backwards, so that the
+ * sweep runs from the last position to the first, and then the ordinary factor H = L Lᵀ serves: U
+ * backwards is L⁻¹. Two things follow.
+ *
+ * <ul>
+ *   <li>Inside a block B only M = (L_BB)⁻¹ is needed.
+ *   <li>Let D = W − Ŵ of the columns already swept, P. What these move in the block, all at once,
+ *       is W_B += D_P L_PB M: instead of the inverse of all of L (as much work again as the
+ *       factorisation) and an update of everything to come after each block, one product for each
+ *       block when its turn comes.
+ * </ul>
+ *
+ * <p>Weights are held transposed, [position, row]: neighbours in memory are the same column of
+ * neighbouring rows, for which the sweep does the same.
+ */
+public final class FastObcSolver implements Solver {
+  /** The paper's block: the mask is chosen for this many columns at once. */
+  private static final int BLOCK_COLUMNS = 128;
+
+  /** Where escalation starts when no damping was asked for. */
+  private static final double FIRST_DAMPING = 1e-8;
+
+  /** Fixed borders of tasks, small enough for the first-level cache. */
+  private static final int TASK_POSITIONS = 16;
+
+  @Override
+  public String name() {
+    return "fast";
+  }
+
+  @Override
+  public LayerSolution solve(SolveRequest request, Backend backend) {
+    long start = System.nanoTime();
+    int rows = request.rows();
+    int cols = request.cols();
+    Pattern pattern = request.pattern();
+    Workers workers = backend.workers();
+
+    // column[p]: the column at position p.
+    int[] column = new int[cols];
+    boolean[] dead = new boolean[cols];
+    int deadColumns = 0;
+    for (int p = 0; p < cols; p++) {
+      column[p] = request.order()[cols - 1 - p];
+      dead[p] = request.hessian().diagonal(column[p]) == 0;
+      deadColumns += dead[p] ? 1 : 0;
+    }
+    Factor factor = factorise(request, column, dead, backend);
+
+    float[] weights = new float[rows * cols];
+    boolean[] kept = new boolean[rows * cols];
+    FloatMatrix change = FloatMatrix.zeros(/* rows= */ cols, /* cols= */ rows); // D, transposed
+    int group = pattern.groupSize();
+    int blockColumns = Math.max(group, BLOCK_COLUMNS / group * group);
+    for (int end = cols; end > 0; end -= blockColumns) {
+      int first = Math.max(0, end - blockColumns);
+      int size = end - first;
+      FloatMatrix original = change.block(first, size, 0, rows);
+      gather(request, column, dead, first, original, workers);
+      FloatMatrix inverse = copy(factor.l.block(first, size, first, size));
+      backend.invertLower(inverse);
+
+      FloatMatrix w = copy(original);
+      if (end < cols) {
+        FloatMatrix fromSwept = FloatMatrix.zeros(size, rows);
+        FloatMatrix coupling = factor.l.block(end, cols - end, first, size);
+        FloatMatrix swept = change.block(end, cols - end, 0, rows);
+        backend.gemm(1, coupling.transposed(), swept, 0, fromSwept);
+        backend.gemm(1, inverse.transposed(), fromSwept, 1, w);
+      }
+      boolean[] removed = new boolean[size * rows];
+      if (pattern instanceof Pattern.NM nm) {
+        backend.obsSweep(inverse, w, removed, nm.kept(), nm.groupSize());
+      } else {
+        int unit = group;
+        long before = (long) rows * ((cols - end) / unit);
+        long after = (long) rows * ((cols - first) / unit);
+        int k =
+            (int)
+                (Pattern.portion(after, pattern.sparsity())
+                    - Pattern.portion(before, pattern.sparsity()));
+        FloatMatrix block = factor.l.block(first, size, first, size);
+        chooseRemoved(w, block, unit, k, removed, workers);
+        backend.obsSweep(inverse, w, removed);
+      }
+      scatter(w, removed, original, column, first, weights, kept, workers);
+    }
+    double gflop =
+        1e-9 * ((double) cols * cols * cols / 3 + (double) rows * cols * (cols + blockColumns));
+    double seconds = (System.nanoTime() - start) / 1e9;
+    return new LayerSolution(
+        weights,
+        kept,
+        factor.damping,
+        factor.escalations,
+        deadColumns,
+        seconds,
+        gflop,
+        name(),
+        backend.name());
+  }
+
+  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns, and the λ it took. */
+  private record Factor(FloatMatrix l, double damping, int escalations) {}
+
+  private static Factor factorise(
+      SolveRequest request, int[] column, boolean[] dead, Backend backend) {
+    int cols = request.cols();
+    double trace = 0;
+    for (int p = 0; p < cols; p++) {
+      trace += dead[p] ? 1 : request.hessian().diagonal(column[p]);
+    }
+    FloatMatrix l = FloatMatrix.zeros(cols, cols);
+    double damping = request.damping();
+    for (int escalations = 0; ; escalations++) {
+      float[] diagonal = fillLower(request, column, dead, damping * trace / cols, l, backend);
+      int failed = backend.cholesky(l);
+      if (failed < 0 && isMeaningful(l, diagonal)) {
+        return new Factor(l, damping, escalations);
+      }
+      damping = Math.max(FIRST_DAMPING, damping * 10);
+      if (damping > 1) {
+        throw TacoException.numerical(
+            "layer %s: the Hessian [%d, %d] of %d samples is not positive definite, even with damping"
+                    .formatted(request.layer(), cols, cols, request.hessian().samples())
+                + " 1; are the calibration images sound?");
+      }
+    }
+  }
+
+  /**
+   * Whether no pivot is rounding error: the pivot of a column that depends on those before it comes
+   * out as some multiple of the float epsilon instead of 0, and everything after it as noise.
+   */
+  private static boolean isMeaningful(FloatMatrix l, float[] diagonal) {
+    for (int p = 0; p < diagonal.length; p++) {
+      if (l.at(p, p) * l.at(p, p) < Math.ulp(1f) * diagonal[p]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  /** The damped Hessian by positions, as float, lower triangle; returns its diagonal. */
+  private static float[] fillLower(
+      SolveRequest request,
+      int[] column,
+      boolean[] dead,
+      double shift,
+      FloatMatrix l,
+      Backend backend) {
+    int cols = request.cols();
+    double[] h = request.hessian().values().data();
+    float[] diagonal = new float[cols];
+    AtomicBoolean finite = new AtomicBoolean(true);
+    int tasks = (cols + TASK_POSITIONS - 1) / TASK_POSITIONS;
+    backend
+        .workers()
+        .forEach(
+            tasks,
+            task -> {
+              // The long rows first.
+              int from = (tasks - 1 - task) * TASK_POSITIONS;
+              double poison = 0;
+              for (int p = from; p < Math.min(cols, from + TASK_POSITIONS); p++) {
+                int source = request.hessian().values().index(column[p], 0);
+                int to = l.index(p, 0);
+                for (int q = 0; q < p; q++) {
+                  double value = h[source + column[q]];
+                  poison += value * 0; // NaN as soon as one value is NaN or infinite
+                  l.data()[to + q] = (float) value;
+                }
+                double value = dead[p] ? 1 : h[source + column[p]];
+                poison += value * 0;
+                diagonal[p] = (float) (value + shift);
+                l.data()[to + p] = diagonal[p];
+              }
+              if (Double.isNaN(poison)) {
+                finite.set(false);
+              }
+            });
+    if (!finite.get()) {
+      throw TacoException.numerical(
+          "layer %s: the Hessian holds NaN or infinite values; are the calibration images and the"
+                  .formatted(request.layer())
+              + " preprocessing sound?");
+    }
+    return diagonal;
+  }
+
+  /** block [size, rows] := the weights of positions first, first + 1, …; dead columns are 0. */
+  private static void gather(
+      SolveRequest request,
+      int[] column,
+      boolean[] dead,
+      int first,
+      FloatMatrix block,
+      Workers workers) {
+    int rows = request.rows();
+    int cols = request.cols();
+    float[] from = request.weights();
+    float[] to = block.data();
+    workers.forEach(
+        (block.rows() + TASK_POSITIONS - 1) / TASK_POSITIONS,
+        task -> {
+          int begin = task * TASK_POSITIONS;
+          int end = Math.min(block.rows(), begin + TASK_POSITIONS);
+          for (int row = 0; row < rows; row++) {
+            for (int p = begin; p < end; p++) {
+              to[block.index(p, row)] = dead[first + p] ? 0 : from[row * cols + column[first + p]];
+            }
+          }
+        });
+  }
+
+  /**
+   * Marks the k units of the block with the smallest saliency. Removing the columns G of a unit
+   * costs w_G ((H⁻¹)_GG)⁻¹ w_Gᵀ once everything before it is swept; as (H⁻¹)_GG = M_GGᵀ M_GG and
+   * M_GG = (L_GG)⁻¹, that is ‖w_G L_GG‖².
+   *
+   * @param w [size, rows]
+   * @param l [size, size], the block of the factor
+   */
+  private static void chooseRemoved(
+      FloatMatrix w, FloatMatrix l, int unit, int k, boolean[] removed, Workers workers) {
+    int rows = w.cols();
+    int units = w.rows() / unit;
+    float[] scores = new float[units * rows];
+    workers.forEach(
+        units,
+        u -> {
+          float[] rotated = new float[rows];
+          int score = u * rows;
+          for (int c = u * unit; c < (u + 1) * unit; c++) {
+            Arrays.fill(rotated, 0);
+            for (int j = c; j < (u + 1) * unit; j++) {
+              float factor = l.at(j, c);
+              int from = w.index(j, 0);
+              for (int row = 0; row < rows; row++) {
+                rotated[row] += w.data()[from + row] * factor;
+              }
+            }
+            for (int row = 0; row < rows; row++) {
+              scores[score + row] += rotated[row] * rotated[row];
+            }
+          }
+        });
+    SmallestScores.Bound bound = SmallestScores.find(scores, scores.length, k, workers);
+    // The unit that is swept first comes first among equals: from the last position on.
+    boolean[] removedUnits = unit == 1 ? removed : new boolean[scores.length];
+    int ties = bound.ties();
+    for (int u = units - 1; u >= 0; u--) {
+      ties = bound.mark(scores, u * rows, (u + 1) * rows, removedUnits, ties);
+    }
+    if (unit > 1) {
+      for (int j = 0; j < w.rows(); j++) {
+        System.arraycopy(removedUnits, j / unit * rows, removed, j * rows, rows);
+      }
+    }
+  }
+
+  /** Writes a swept block to the solution, and turns {@code original} into the change W − Ŵ. */
+  private static void scatter(
+      FloatMatrix w,
+      boolean[] removed,
+      FloatMatrix original,
+      int[] column,
+      int first,
+      float[] weights,
+      boolean[] kept,
+      Workers workers) {
+    int rows = w.cols();
+    int cols = column.length;
+    workers.forEach(
+        (w.rows() + TASK_POSITIONS - 1) / TASK_POSITIONS,
+        task -> {
+          int begin = task * TASK_POSITIONS;
+          int end = Math.min(w.rows(), begin + TASK_POSITIONS);
+          for (int row = 0; row < rows; row++) {
+            for (int p = begin; p < end; p++) {
+              float solved = w.at(p, row);
+              original.data()[original.index(p, row)] -= solved;
+              int at = row * cols + column[first + p];
+              weights[at] = solved;
+              kept[at] = !removed[p * rows + row];
+            }
+          }
+        });
+  }
+
+  private static FloatMatrix copy(FloatMatrix source) {
+    FloatMatrix copy = FloatMatrix.zeros(source.rows(), source.cols());
+    for (int row = 0; row < source.rows(); row++) {
+      System.arraycopy(
+          source.data(), source.index(row, 0), copy.data(), copy.index(row, 0), source.cols());
+    }
+    return copy;
+  }
+}

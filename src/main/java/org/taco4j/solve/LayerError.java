@@ -1,0 +1,28 @@
+package org.taco4j.solve;
+
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.FloatMatrix;
+
+/** The layer-wise error, by which solvers are compared. */
+public final class LayerError {
+  private LayerError() {}
+
+  /**
+   * ‖Ŵ X − W X‖² / ‖W X‖² = tr(ΔW H ΔWᵀ) / tr(W H Wᵀ), in double; 0 for 0/0, and infinite where
+   * only the denominator is 0.
+   *
+   * @param before W: [rows, cols] row-major
+   * @param after Ŵ: [rows, cols] row-major
+   * @param hessian of the inputs on which the error is asked: calibration or held out
+   */
+  public static double relative(
+      float[] before, float[] after, int rows, int cols, Hessian hessian, Backend backend) {
+    float[] change = new float[before.length];
+    for (int i = 0; i < change.length; i++) {
+      change[i] = after[i] - before[i];
+    }
+    double error = backend.quadraticForm(FloatMatrix.of(change, rows, cols), hessian.values());
+    double energy = backend.quadraticForm(FloatMatrix.of(before, rows, cols), hessian.values());
+    return error == 0 ? 0 : error / energy;
+  }
+}

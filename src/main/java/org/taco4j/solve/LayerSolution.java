@@ -1,0 +1,38 @@
+package org.taco4j.solve;
+
+/**
+ * What a solver made of a layer problem.
+ *
+ * @param weights Ŵ: [rows, cols] row-major; removed weights are exactly +0
+ * @param kept the mask, [rows, cols] row-major: false where the weight was removed. A weight that
+ *     was kept may be 0 all the same
+ * @param damping the λ with which H could be factored; the one asked for unless it was raised; 0
+ *     for solvers that do not use it
+ * @param dampingEscalations how many times λ had to be multiplied by ten
+ * @param deadColumns how many inputs were never anything but 0
+ * @param seconds wall time of the solver
+ * @param gflop floating-point operations in 1e9 that the algorithm needs, bookkeeping not counted
+ * @param solver the solver's name
+ * @param backend the backend's name
+ */
+@SuppressWarnings("ArrayRecordComponent") // large results, owned by whoever asked for them
+public record LayerSolution(
+    float[] weights,
+    boolean[] kept,
+    double damping,
+    int dampingEscalations,
+    int deadColumns,
+    double seconds,
+    double gflop,
+    String solver,
+    String backend) {
+
+  /** How many weights were removed. */
+  public long removed() {
+    long removed = 0;
+    for (boolean keep : kept) {
+      removed += keep ? 0 : 1;
+    }
+    return removed;
+  }
+}

@@ -1,0 +1,144 @@
+package org.taco4j.solve;
+
+import java.math.BigDecimal;
+import java.math.RoundingMode;
+import java.util.Locale;
+import java.util.regex.Matcher;
+import org.taco4j.common.TacoException;
+
+/** Which weights of a layer may be removed together, and how many. */
+public sealed interface Pattern {
+  /** The fraction of weights that the pattern removes. */
+  double sparsity();
+
+  /**
+   * How many neighbouring columns stand and fall together or share a budget; 1 for single weights.
+   */
+  int groupSize();
+
+  /** Any weights: {@code ceil(rows * cols * sparsity)} of them. */
+  record Unstructured(double sparsity) implements Pattern {
+    /** Checks that the sparsity lies in [0, 1). */
+    public Unstructured {
+      checkSparsity(sparsity);
+    }
+
+    @Override
+    public int groupSize() {
+      return 1;
+    }
+
+    @Override
+    public String toString() {
+      return "unstructured:" + decimal(sparsity);
+    }
+  }
+
+  /**
+   * N:M, at most {@code kept} non-zeros in each {@code groupSize} neighbouring columns of a row:
+   * 2:4 keeps two of four.
+   */
+  record NM(int kept, int groupSize) implements Pattern {
+    /** Checks that 0 &lt; kept &lt;= groupSize. */
+    public NM {
+      if (kept < 1 || kept > groupSize) {
+        throw TacoException.usage(
+            "pattern %d:%d: N of N:M is the number of weights kept of each M, 1 <= N <= M"
+                .formatted(kept, groupSize));
+      }
+    }
+
+    @Override
+    public double sparsity() {
+      return 1 - (double) kept / groupSize;
+    }
+
+    @Override
+    public String toString() {
+      return kept + ":" + groupSize;
+    }
+  }
+
+  /**
+   * Blocks of {@code groupSize} neighbouring columns of a row are removed as a whole: {@code
+   * ceil(blocks * sparsity)} of them.
+   */
+  record Block(int groupSize, double sparsity) implements Pattern {
+    /** Checks that the size is positive and the sparsity lies in [0, 1). */
+    public Block {
+      if (groupSize < 1) {
+        throw TacoException.usage("block size " + groupSize + ": must be at least 1");
+      }
+      checkSparsity(sparsity);
+    }
+
+    @Override
+    public String toString() {
+      return "block" + groupSize + ":" + decimal(sparsity);
+    }
+  }
+
+  /**
+   * The pattern that a text names: {@code "0.8"} or {@code "unstructured:0.8"}, {@code "2:4"},
+   * {@code "block4:0.8"}; {@link Object#toString} of a pattern gives it back.
+   *
+   * @throws TacoException of kind USAGE for anything else
+   */
+  static Pattern parse(String text) {
+    Matcher matcher = Syntax.PATTERN.matcher(text.strip().toLowerCase(Locale.ROOT));
+    if (!matcher.matches()) {
+      throw TacoException.usage(
+          "pattern '%s': expected a sparsity such as 0.8, unstructured:0.8, 2:4 or block4:0.8"
+              .formatted(text));
+    }
+    try {
+      if (matcher.group("kept") != null) {
+        return new NM(
+            Integer.parseInt(matcher.group("kept")), Integer.parseInt(matcher.group("group")));
+      }
+      double sparsity = Double.parseDouble(matcher.group("sparsity"));
+      return matcher.group("block") == null
+          ? new Unstructured(sparsity)
+          : new Block(Integer.parseInt(matcher.group("block")), sparsity);
+    } catch (NumberFormatException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE, "pattern '%s': number out of range".formatted(text), e);
+    }
+  }
+
+  /**
+   * {@code ceil(count * sparsity)}, meant as in decimal arithmetic: 0.7 of 10 is 7, although the
+   * double nearest to 0.7 times 10 may lie above it.
+   */
+  static long portion(long count, double sparsity) {
+    return BigDecimal.valueOf(sparsity)
+        .multiply(BigDecimal.valueOf(count))
+        .setScale(0, RoundingMode.CEILING)
+        .longValueExact();
+  }
+
+  private static void checkSparsity(double sparsity) {
+    if (!(sparsity >= 0 && sparsity < 1)) {
+      throw TacoException.usage(
+          "sparsity %s: the fraction of weights to remove must be at least 0 and less than 1"
+              .formatted(decimal(sparsity)));
+    }
+  }
+
+  private static String decimal(double value) {
+    return Double.isFinite(value)
+        ? BigDecimal.valueOf(value).stripTrailingZeros().toPlainString()
+        : Double.toString(value);
+  }
+
+  /** What {@link #parse} accepts. */
+  final class Syntax {
+    private static final java.util.regex.Pattern PATTERN =
+        java.util.regex.Pattern.compile(
+            "(?<kept>\\d+):(?<group>\\d+)"
+                + "|(?:unstructured:|block(?<block>\\d+):)?"
+                + "(?<sparsity>[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?)");
+
+    private Syntax() {}
+  }
+}

@@ -1,0 +1,18 @@
+package org.taco4j.solve;
+
+import org.taco4j.compute.Backend;
+
+/** An algorithm for layer problems. */
+public interface Solver {
+  /** The name by which users ask for it. */
+  String name();
+
+  /**
+   * Solves one layer problem, with all threads of the backend; not to be called from a task of its
+   * workers.
+   *
+   * @throws org.taco4j.common.TacoException of kind NUMERICAL where the Hessian is not fit to be
+   *     used
+   */
+  LayerSolution solve(SolveRequest request, Backend backend);
+}

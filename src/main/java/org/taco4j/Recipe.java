@@ -203,12 +203,18 @@ public record Recipe(
           "--test-fraction must be between 0 and 1, it is " + full.testFraction);
     }
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
-      throw TacoException.usage(
-          "--correct is mean-variance or none, not '" + full.correct + "'");
+      throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
     }
     ObjectNode tree = YAML.valueToTree(full);
     tree.put("pattern", patternOf(pattern, sparsity, null).toString());
     tree.remove("sparsity");
+    return YAML.convertValue(tree, Recipe.class);
+  }
+
+  /** What of this recipe decides the bytes of the specialist, given the model and the images. */
+  Recipe forProvenance() {
+    ObjectNode tree = YAML.valueToTree(this);
+    tree.remove(List.of("model", "data", "labels", "threads", "memory", "backend"));
     return YAML.convertValue(tree, Recipe.class);
   }
 
@@ -222,10 +228,9 @@ public record Recipe(
       return fallback;
     }
     if (pattern == null) {
-      return switch (fallback) {
-        case Pattern.Block block -> new Pattern.Block(block.groupSize(), sparsity);
-        case null, default -> new Pattern.Unstructured(sparsity);
-      };
+      return fallback instanceof Pattern.Block block
+          ? new Pattern.Block(block.groupSize(), sparsity)
+          : new Pattern.Unstructured(sparsity);
     }
     boolean bare = pattern.equals("unstructured") || pattern.matches("block\\d+");
     if (bare && sparsity == null) {
@@ -234,7 +239,10 @@ public record Recipe(
     }
     if (!bare && sparsity != null) {
       throw TacoException.usage(
-          "both a sparsity (" + sparsity + ") and a pattern that has its own ('" + pattern
+          "both a sparsity ("
+              + sparsity
+              + ") and a pattern that has its own ('"
+              + pattern
               + "'); give one");
     }
     return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);

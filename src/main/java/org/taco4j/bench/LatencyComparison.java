@@ -50,6 +50,7 @@ public record LatencyComparison(
   /**
    * Measures two models on the same random images.
    *
+   * @param imageShape shape of a batch of one image, in the models' layout
    * @param batch images in a run; a model with a fixed batch runs that instead
    * @param seconds about how long to measure
    */
@@ -58,20 +59,19 @@ public record LatencyComparison(
       ModelInput denseInput,
       Session compressed,
       ModelInput compressedInput,
-      int imageHeight,
-      int imageWidth,
+      long[] imageShape,
       int threads,
       int batch,
       double seconds) {
     int images = denseInput.batch() > 0 ? denseInput.batch() : batch;
-    float[] data = new float[images * 3 * imageHeight * imageWidth];
+    float[] data =
+        new float[Math.toIntExact(images * imageShape[1] * imageShape[2] * imageShape[3])];
     java.util.Random random = new java.util.Random(1);
     for (int i = 0; i < data.length; i++) {
       data[i] = (float) random.nextGaussian();
     }
-    Map<String, Tensor> denseFeed = denseInput.feed(data, images, imageHeight, imageWidth);
-    Map<String, Tensor> compressedFeed =
-        compressedInput.feed(data, images, imageHeight, imageWidth);
+    Map<String, Tensor> denseFeed = denseInput.feed(data, images, imageShape);
+    Map<String, Tensor> compressedFeed = compressedInput.feed(data, images, imageShape);
     try {
       for (int i = 0; i < WARM_UP; i++) {
         time(dense, denseFeed);

@@ -11,6 +11,7 @@ import java.util.Set;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.runtime.ModelInput;
@@ -89,8 +90,7 @@ public final class Calibrator {
    *
    * @throws TacoException of kind NUMERICAL when a layer reads NaN or infinite values
    */
-  public Map<GramKey, GramMatrix> gramMatrices(
-      Collection<Layer> layers, CalibrationImages images) {
+  public Map<GramKey, GramMatrix> gramMatrices(Collection<Layer> layers, ImageBatches images) {
     Map<GramKey, GramAccumulator> accumulators = new LinkedHashMap<>();
     Map<String, List<GramKey>> byTensor = new LinkedHashMap<>();
     for (Layer layer : layers) {
@@ -114,16 +114,22 @@ public final class Calibrator {
     boolean readsInput = fetched.remove(input.name());
     try (Session session =
         fetched.isEmpty() ? null : Session.open(model.withOutputs(fetched, false), 1)) {
-      List<CalibrationImages.Batch> wave = new ArrayList<>();
+      List<ImageBatches.Batch> wave = new ArrayList<>();
       Runnable run =
           () -> {
-            List<Map<String, Tensor>> activations = forward(session, input, images, wave, readsInput);
+            List<Map<String, Tensor>> activations =
+                forward(session, input, images, wave, readsInput);
             try {
               workers.forEach(
                   tasks.size(),
                   i -> {
                     for (int b = 0; b < wave.size(); b++) {
-                      add(tasks.get(i), accumulators, activations.get(b), wave.get(b).count(), input);
+                      add(
+                          tasks.get(i),
+                          accumulators,
+                          activations.get(b),
+                          wave.get(b).count(),
+                          input);
                     }
                   });
             } finally {
@@ -131,13 +137,12 @@ public final class Calibrator {
               wave.clear();
             }
           };
-      images.stream(
-          batch -> {
-            wave.add(batch);
-            if (wave.size() == workers.threads()) {
-              run.run();
-            }
-          });
+      for (ImageBatches.Batch batch : images) {
+        wave.add(batch);
+        if (wave.size() == workers.threads()) {
+          run.run();
+        }
+      }
       if (!wave.isEmpty()) {
         run.run();
       }
@@ -155,17 +160,16 @@ public final class Calibrator {
   private List<Map<String, Tensor>> forward(
       @org.jspecify.annotations.Nullable Session session,
       ModelInput input,
-      CalibrationImages images,
-      List<CalibrationImages.Batch> wave,
+      ImageBatches images,
+      List<ImageBatches.Batch> wave,
       boolean readsInput) {
     List<Map<String, Tensor>> activations = new ArrayList<>();
     wave.forEach(batch -> activations.add(new LinkedHashMap<>()));
     workers.forEach(
         wave.size(),
         i -> {
-          CalibrationImages.Batch batch = wave.get(i);
-          Map<String, Tensor> feed =
-              input.feed(batch.data(), batch.count(), images.height(), images.width());
+          ImageBatches.Batch batch = wave.get(i);
+          Map<String, Tensor> feed = input.feed(batch.data(), batch.count(), images.imageShape());
           if (session != null) {
             activations.get(i).putAll(session.run(feed));
           }

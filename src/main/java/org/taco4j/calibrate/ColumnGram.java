@@ -18,8 +18,7 @@ final class ColumnGram implements GramAccumulator {
     int samples = Math.toIntExact(shape[shape.length - 1]);
     int matrix = features * samples;
     for (int offset = 0; offset < activation.length; offset += matrix) {
-      gram.add(
-          new FloatMatrix(activation, offset, features, samples, samples, 1).transposed());
+      gram.add(new FloatMatrix(activation, offset, features, samples, samples, 1).transposed());
     }
   }
 

@@ -40,8 +40,7 @@ final class DoubleGram {
       for (int j = i; j < cols; j += tile) {
         int width = Math.min(tile, cols - j);
         FloatMatrix part = FloatMatrix.of(product, height, width);
-        backend.gramTile(
-            x.block(0, x.rows(), i, height), x.block(0, x.rows(), j, width), part);
+        backend.gramTile(x.block(0, x.rows(), i, height), x.block(0, x.rows(), j, width), part);
         sum.block(i, height, j, width).add(part);
       }
     }

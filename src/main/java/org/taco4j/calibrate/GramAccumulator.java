@@ -25,8 +25,10 @@ interface GramAccumulator {
     return switch (key.unfold()) {
       case Unfold.LastAxis u -> new RowGram(u.features(), backend);
       case Unfold.SecondToLastAxis u -> new ColumnGram(u.features(), backend);
-      case Unfold.Convolution u when ShiftGram.fits(u) -> new ShiftGram(u, key.group(), backend);
-      case Unfold.Convolution u -> new PatchGram(u, key.group(), backend);
+      case Unfold.Convolution u ->
+          ShiftGram.fits(u)
+              ? new ShiftGram(u, key.group(), backend)
+              : new PatchGram(u, key.group(), backend);
     };
   }
 }

@@ -10,10 +10,10 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.function.Consumer;
-import org.taco4j.calibrate.CalibrationImages;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
+import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
@@ -23,9 +23,9 @@ import org.taco4j.runtime.Tensor;
 
 /**
  * The channel correction. Pruning shrinks what a layer puts out, and folded BatchNorm no longer
- * makes up for it. So, layer by layer in graph order, each output channel is scaled and shifted
- * (in the layer's weights and bias, at no cost at run time) such that its mean and variance over
- * the calibration images are those of the dense model, given the layers before it as corrected.
+ * makes up for it. So, layer by layer in graph order, each output channel is scaled and shifted (in
+ * the layer's weights and bias, at no cost at run time) such that its mean and variance over the
+ * calibration images are those of the dense model, given the layers before it as corrected.
  *
  * <p>The compressed model is run once, in stages that each end in a layer's output; between stages
  * the tensors that later stages read are kept for all images.
@@ -72,20 +72,18 @@ public final class ChannelCorrection {
    * @param layers in graph order, as found in the compressed model
    * @param progress told each layer's name as it is finished
    */
-  public void correct(List<Layer> layers, CalibrationImages images, Consumer<String> progress) {
+  public void correct(List<Layer> layers, ImageBatches images, Consumer<String> progress) {
     ModelInput input = ModelInput.of(dense);
     Map<String, ChannelMoments> targets = denseMoments(layers, images, input);
 
     List<String> outputs = layers.stream().map(Layer::output).toList();
     List<OnnxModel.Stage> stages = compressed.stages(outputs);
     List<BatchState> batches = new ArrayList<>();
-    images.stream(
-        batch -> {
-          BatchState state = new BatchState(batch.count());
-          state.live.putAll(
-              input.feed(batch.data(), batch.count(), images.height(), images.width()));
-          batches.add(state);
-        });
+    for (ImageBatches.Batch batch : images) {
+      BatchState state = new BatchState(batch.count());
+      state.live.putAll(input.feed(batch.data(), batch.count(), images.imageShape()));
+      batches.add(state);
+    }
     try {
       int clamped = 0;
       for (int i = 0; i < layers.size(); i++) {
@@ -100,7 +98,8 @@ public final class ChannelCorrection {
         notices.add(
             "channel-correction-clamped",
             compressed.source(),
-            clamped + " output channels would need a scale outside [1/4, 4] to match the dense"
+            clamped
+                + " output channels would need a scale outside [1/4, 4] to match the dense"
                 + " model's variance; the scale was clamped",
             clamped);
       }
@@ -110,12 +109,12 @@ public final class ChannelCorrection {
   }
 
   private Map<String, ChannelMoments> denseMoments(
-      List<Layer> layers, CalibrationImages images, ModelInput input) {
+      List<Layer> layers, ImageBatches images, ModelInput input) {
     Map<String, ChannelMoments> moments = new LinkedHashMap<>();
     Set<String> outputs = new LinkedHashSet<>();
     layers.forEach(layer -> outputs.add(layer.output()));
     try (Session session = Session.open(dense.withOutputs(outputs, false), 1)) {
-      List<CalibrationImages.Batch> wave = new ArrayList<>();
+      List<ImageBatches.Batch> wave = new ArrayList<>();
       Runnable run =
           () -> {
             List<List<ChannelMoments>> parts = new ArrayList<>();
@@ -123,9 +122,9 @@ public final class ChannelCorrection {
             workers.forEach(
                 wave.size(),
                 i -> {
-                  CalibrationImages.Batch batch = wave.get(i);
+                  ImageBatches.Batch batch = wave.get(i);
                   Map<String, Tensor> feed =
-                      input.feed(batch.data(), batch.count(), images.height(), images.width());
+                      input.feed(batch.data(), batch.count(), images.imageShape());
                   Map<String, Tensor> result = session.run(feed);
                   for (Layer layer : layers) {
                     Tensor tensor = Objects.requireNonNull(result.get(layer.output()));
@@ -145,13 +144,12 @@ public final class ChannelCorrection {
             }
             wave.clear();
           };
-      images.stream(
-          batch -> {
-            wave.add(batch);
-            if (wave.size() == workers.threads()) {
-              run.run();
-            }
-          });
+      for (ImageBatches.Batch batch : images) {
+        wave.add(batch);
+        if (wave.size() == workers.threads()) {
+          run.run();
+        }
+      }
       if (!wave.isEmpty()) {
         run.run();
       }
@@ -241,8 +239,7 @@ public final class ChannelCorrection {
       LayerWeights.fold(compressed, layer, group, weights);
     }
     float[] bias = LayerWeights.bias(compressed, layer);
-    boolean ownBias =
-        layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());
+    boolean ownBias = layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());
     for (int c = 0; c < channels; c++) {
       // A bias that an Add behind the layer brings is no part of the output that was scaled.
       bias[c] = (ownBias ? scale[c] * bias[c] : bias[c]) + shift[c];
@@ -267,14 +264,17 @@ public final class ChannelCorrection {
     Set<String> needed = new LinkedHashSet<>();
     rest.forEach(stage -> needed.addAll(stage.inputs()));
     for (BatchState state : batches) {
-      state.live.entrySet().removeIf(
-          entry -> {
-            if (needed.contains(entry.getKey())) {
-              return false;
-            }
-            entry.getValue().close();
-            return true;
-          });
+      state
+          .live
+          .entrySet()
+          .removeIf(
+              entry -> {
+                if (needed.contains(entry.getKey())) {
+                  return false;
+                }
+                entry.getValue().close();
+                return true;
+              });
     }
   }
 }

@@ -47,8 +47,7 @@ public record RunReport(
    * @param classes outputs that it had
    * @param foldedBatchNorms BatchNormalization nodes that were folded away
    */
-  public record Model(
-      String file, String sha256, int opset, int classes, int foldedBatchNorms) {}
+  public record Model(String file, String sha256, int opset, int classes, int foldedBatchNorms) {}
 
   /**
    * The task and its images.
@@ -110,12 +109,7 @@ public record RunReport(
 
   /** Wall time of each stage. */
   public record Seconds(
-      double calibrate,
-      double solve,
-      double correct,
-      double tune,
-      double evaluate,
-      double total) {}
+      double calibrate, double solve, double correct, double tune, double evaluate, double total) {}
 
   /**
    * One layer.

@@ -82,11 +82,12 @@ public record ModelInput(String name, int batch, boolean channelsLast, int heigh
   /**
    * The input of one run; the caller closes the tensor.
    *
-   * @param images preprocessed images, one after the other
-   * @param count how many; a model with a fixed batch gets its last image again to fill it
+   * @param images preprocessed images, one after the other; at least {@code count}
+   * @param count how many; a model with a fixed batch gets the last one again to fill it
+   * @param imageShape shape of a batch of one image, in this input's layout
    */
-  public Map<String, Tensor> feed(float[] images, int count, int imageHeight, int imageWidth) {
-    int image = 3 * imageHeight * imageWidth;
+  public Map<String, Tensor> feed(float[] images, int count, long[] imageShape) {
+    int image = Math.toIntExact(imageShape[1] * imageShape[2] * imageShape[3]);
     int rows = Math.max(batch, count);
     float[] data = images;
     if (rows > count) {
@@ -95,10 +96,6 @@ public record ModelInput(String name, int batch, boolean channelsLast, int heigh
         System.arraycopy(images, (count - 1) * image, data, i * image, image);
       }
     }
-    Tensor tensor =
-        channelsLast
-            ? Tensor.ofFloats(data, rows, imageHeight, imageWidth, 3)
-            : Tensor.ofFloats(data, rows, 3, imageHeight, imageWidth);
-    return Map.of(name, tensor);
+    return Map.of(name, Tensor.ofFloats(data, rows, imageShape[1], imageShape[2], imageShape[3]));
   }
 }

@@ -1,0 +1,87 @@
+package org.taco4j;
+
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Optional;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backends;
+import org.taco4j.report.RunReport;
+import org.taco4j.runtime.Session;
+
+/**
+ * What this machine has: for reports and for {@code taco doctor}.
+ *
+ * @param taco version of taco4j
+ * @param onnxRuntime version of ONNX Runtime
+ * @param machine the machine and the backend that would be chosen
+ * @param maxHeapBytes heap that the JVM may use
+ * @param cpuFeatures SIMD extensions that the operating system reports; empty where it does not
+ */
+public record Doctor(
+    String taco,
+    String onnxRuntime,
+    RunReport.Machine machine,
+    long maxHeapBytes,
+    List<String> cpuFeatures) {
+
+  /** Extensions worth naming: those that the kernels here or in the runtimes use. */
+  private static final List<String> FEATURES =
+      List.of(
+          "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx_vnni",
+          "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "asimddp", "sve");
+
+  /** Looks at this machine. */
+  public static Doctor examine() {
+    try (Workers workers = new Workers(Runtime.getRuntime().availableProcessors())) {
+      Backends.Choice choice = Backends.choose("auto", workers);
+      return new Doctor(
+          Taco.version(),
+          Session.runtimeVersion(),
+          machine(choice.backend().description() + "; " + choice.reason()),
+          Runtime.getRuntime().maxMemory(),
+          cpuFeatures());
+    }
+  }
+
+  static RunReport.Machine machine(String backend) {
+    long memory =
+        ManagementFactory.getOperatingSystemMXBean()
+                instanceof com.sun.management.OperatingSystemMXBean os
+            ? os.getTotalMemorySize()
+            : 0;
+    return new RunReport.Machine(
+        System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
+            + System.getProperty("os.arch"),
+        cpuInfo("model name").orElse(System.getProperty("os.arch")),
+        Runtime.getRuntime().availableProcessors(),
+        memory,
+        System.getProperty("java.vm.name") + " " + Runtime.version(),
+        backend);
+  }
+
+  private static List<String> cpuFeatures() {
+    List<String> flags =
+        cpuInfo("flags").or(() -> cpuInfo("Features")).map(f -> List.of(f.split(" "))).orElse(List.of());
+    return FEATURES.stream().filter(flags::contains).toList();
+  }
+
+  /** The first line of that name in Linux' description of the processors. */
+  private static Optional<String> cpuInfo(String name) {
+    Path file = Path.of("/proc/cpuinfo");
+    if (!Files.isReadable(file)) {
+      return Optional.empty();
+    }
+    try {
+      return Files.readAllLines(file).stream()
+          .filter(line -> line.startsWith(name + "\t") || line.startsWith(name + " "))
+          .map(line -> line.substring(line.indexOf(':') + 1).strip())
+          .findFirst();
+    } catch (IOException e) {
+      // Only a description: the machine works without one.
+      return Optional.empty();
+    }
+  }
+}

@@ -1,0 +1,47 @@
+package org.taco4j;
+
+import java.util.Locale;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.taco4j.common.TacoException;
+
+/** Memory sizes as people write them: {@code 512m}, {@code 4g}, {@code 4GiB}, plain bytes. */
+final class MemorySize {
+  private static final Pattern SYNTAX = Pattern.compile("(\\d+(?:\\.\\d+)?)\\s*([kmgt]?)(?:i?b)?");
+
+  private MemorySize() {}
+
+  /**
+   * Reads a size; k, m, g and t are powers of 1024.
+   *
+   * @throws TacoException of kind USAGE when it is none, or 0
+   */
+  static long parse(String text) {
+    Matcher matcher = SYNTAX.matcher(text.strip().toLowerCase(Locale.ROOT));
+    if (!matcher.matches()) {
+      throw TacoException.usage("'" + text + "' is no memory size; write it as 512m or 4g");
+    }
+    int power = "kmgt".indexOf(matcher.group(2)) + 1;
+    double bytes =
+        Double.parseDouble(matcher.group(1))
+            * Math.pow(1024, matcher.group(2).isEmpty() ? 0 : power);
+    if (bytes < 1 || bytes > Long.MAX_VALUE / 2.0) {
+      throw TacoException.usage("a memory size of '" + text + "' cannot be meant");
+    }
+    return (long) bytes;
+  }
+
+  /** The default for Gram matrices: a third of the heap that the JVM may use. */
+  static long defaultBytes() {
+    return Runtime.getRuntime().maxMemory() / 3;
+  }
+
+  /** A size for people. */
+  static String describe(long bytes) {
+    return bytes < 1 << 20
+        ? bytes / 1024 + " KiB"
+        : bytes < 1L << 30
+            ? (bytes >> 20) + " MiB"
+            : String.format(Locale.ROOT, "%.1f GiB", bytes / (double) (1L << 30));
+  }
+}

@@ -1,0 +1,124 @@
+package org.taco4j.bench;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.data.ImageBatches;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
+import org.taco4j.runtime.Tensor;
+
+/** Measures the accuracy of a classifier on labelled images. */
+public final class Evaluator {
+  /** Scores that count for top-5. */
+  private static final int FIVE = 5;
+
+  private Evaluator() {}
+
+  /**
+   * Accuracy over the task's classes, and over all of the model's outputs.
+   *
+   * @param task only the task's outputs compete
+   * @param all all outputs compete
+   */
+  public record Result(Accuracy task, Accuracy all) {}
+
+  /**
+   * Classifies images.
+   *
+   * @param session with one thread inside operators: batches run in parallel
+   * @param outputs for each class of the task, its index in the model's output
+   * @param workers not called from one of their tasks
+   */
+  public static Result evaluate(
+      Session session,
+      ModelInput input,
+      ImageBatches images,
+      List<Integer> outputs,
+      Workers workers) {
+    int[] totals = new int[5];
+    List<ImageBatches.Batch> wave = new ArrayList<>();
+    Runnable run =
+        () -> {
+          int[][] counts = new int[wave.size()][];
+          workers.forEach(
+              wave.size(),
+              i -> counts[i] = count(session, input, wave.get(i), images.imageShape(), outputs));
+          for (int[] count : counts) {
+            for (int i = 0; i < totals.length; i++) {
+              totals[i] += count[i];
+            }
+          }
+          wave.clear();
+        };
+    for (ImageBatches.Batch batch : images) {
+      wave.add(batch);
+      if (wave.size() == workers.threads()) {
+        run.run();
+      }
+    }
+    if (!wave.isEmpty()) {
+      run.run();
+    }
+    return new Result(
+        new Accuracy(totals[0], totals[1], totals[2]),
+        new Accuracy(totals[0], totals[3], totals[4]));
+  }
+
+  /** {images, top-1 and top-5 over the task, top-1 and top-5 over all outputs}. */
+  private static int[] count(
+      Session session,
+      ModelInput input,
+      ImageBatches.Batch batch,
+      long[] imageShape,
+      List<Integer> outputs) {
+    Map<String, Tensor> feed = input.feed(batch.data(), batch.count(), imageShape);
+    Map<String, Tensor> results = session.run(feed);
+    try {
+      Tensor scores = results.values().iterator().next();
+      float[] values = scores.floats();
+      int rows = Math.toIntExact(scores.shape()[0]);
+      int classes = values.length / rows;
+      int[] counts = new int[5];
+      for (int i = 0; i < batch.count(); i++) {
+        int truth = outputs.get(batch.classIndices()[i]);
+        if (truth >= classes) {
+          throw TacoException.data(
+              "class index " + truth + " is beyond the model's " + classes + " outputs");
+        }
+        int at = i * classes;
+        float score = values[at + truth];
+        if (!Float.isFinite(score)) {
+          throw TacoException.numerical(
+              "the model's scores for "
+                  + batch.files().get(i).path()
+                  + " are not finite; check the model and the preprocessing");
+        }
+        int aheadInTask = 0;
+        for (int o = 0; o < outputs.size(); o++) {
+          aheadInTask += isAhead(values, at, outputs.get(o), truth, score) ? 1 : 0;
+        }
+        int aheadOfAll = 0;
+        for (int o = 0; o < classes; o++) {
+          aheadOfAll += isAhead(values, at, o, truth, score) ? 1 : 0;
+        }
+        counts[0]++;
+        counts[1] += aheadInTask == 0 ? 1 : 0;
+        counts[2] += aheadInTask < FIVE ? 1 : 0;
+        counts[3] += aheadOfAll == 0 ? 1 : 0;
+        counts[4] += aheadOfAll < FIVE ? 1 : 0;
+      }
+      return counts;
+    } finally {
+      feed.values().forEach(Tensor::close);
+      results.values().forEach(Tensor::close);
+    }
+  }
+
+  /** Whether output o beats the true one; among equals the lower index wins, as in argmax. */
+  private static boolean isAhead(float[] values, int at, int o, int truth, float score) {
+    return values[at + o] > score || (values[at + o] == score && o < truth);
+  }
+}

@@ -1,0 +1,240 @@
+package org.taco4j.reconstruct;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.calibrate.Calibrator;
+import org.taco4j.calibrate.GramKey;
+import org.taco4j.calibrate.GramMatrix;
+import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.FloatMatrix;
+import org.taco4j.data.ImageBatches;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.Hessian;
+import org.taco4j.solve.LayerSolution;
+import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SolveRequest;
+import org.taco4j.solve.Solver;
+
+/**
+ * The papers' form of compression: every layer is solved on its own, on the inputs that the dense
+ * model gives it. Layers go in passes, so that the Gram matrices in flight stay within bounds.
+ */
+public final class LayerWise {
+  private final OnnxModel dense;
+  private final OnnxModel compressed;
+  private final Backend backend;
+  private final Workers workers;
+  private final Notices notices;
+
+  /**
+   * Layer-wise compression of a model.
+   *
+   * @param dense borrowed, not changed
+   * @param compressed a copy of it, whose weights are changed
+   */
+  public LayerWise(
+      OnnxModel dense, OnnxModel compressed, Backend backend, Workers workers, Notices notices) {
+    this.dense = dense;
+    this.compressed = compressed;
+    this.backend = backend;
+    this.workers = workers;
+    this.notices = notices;
+  }
+
+  /** What is to be done to a layer. */
+  public record Plan(Layer layer, Pattern pattern, Solver solver) {}
+
+  /**
+   * What was done to a layer.
+   *
+   * @param layerError layer-wise error over all groups on the calibration images
+   * @param heldOutError the same on held-out images; null without them
+   * @param damping the largest λ of any group
+   * @param deadColumns of all groups
+   * @param seconds of the solver
+   */
+  public record Outcome(
+      Plan plan,
+      double layerError,
+      @Nullable Double heldOutError,
+      double damping,
+      int deadColumns,
+      double seconds,
+      double gflop) {}
+
+  /**
+   * What was done to all layers.
+   *
+   * @param calibrateSeconds wall time of streaming images
+   * @param solveSeconds wall time of solvers and errors
+   */
+  public record Result(List<Outcome> outcomes, double calibrateSeconds, double solveSeconds) {}
+
+  /** Is told what happens. */
+  public interface Listener {
+    /** A pass over the images begins, for {@code layers} layers. */
+    void calibrating(int pass, int passes, int layers);
+
+    /** A layer has been solved. */
+    void solved(Outcome outcome);
+  }
+
+  /**
+   * Solves all layers.
+   *
+   * @param damping λ, relative to the mean of the Hessian's diagonal
+   * @param memory bytes for Gram matrices in flight
+   * @param heldOut images on which errors are measured; null for none
+   */
+  public Result run(
+      List<Plan> plans,
+      double damping,
+      long memory,
+      ImageBatches calibration,
+      @Nullable ImageBatches heldOut,
+      Listener listener) {
+    Map<Layer, Plan> byLayer = new HashMap<>();
+    plans.forEach(plan -> byLayer.put(plan.layer(), plan));
+    List<List<Layer>> passes =
+        Calibrator.passes(
+            plans.stream().map(Plan::layer).toList(), heldOut == null ? 1 : 2, memory);
+    Calibrator calibrator = new Calibrator(dense, backend, workers);
+    List<Outcome> outcomes = new ArrayList<>();
+    double calibrateSeconds = 0;
+    double solveSeconds = 0;
+    for (int pass = 0; pass < passes.size(); pass++) {
+      List<Layer> layers = passes.get(pass);
+      listener.calibrating(pass, passes.size(), layers.size());
+      long start = System.nanoTime();
+      Map<GramKey, Hessian> hessians = hessians(calibrator.gramMatrices(layers, calibration));
+      Map<GramKey, Hessian> heldOutHessians =
+          heldOut == null ? Map.of() : hessians(calibrator.gramMatrices(layers, heldOut));
+      long calibrated = System.nanoTime();
+      for (Layer layer : layers) {
+        Outcome outcome =
+            solve(
+                Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
+        outcomes.add(outcome);
+        listener.solved(outcome);
+      }
+      calibrateSeconds += (calibrated - start) / 1e9;
+      solveSeconds += (System.nanoTime() - calibrated) / 1e9;
+    }
+    int dead = outcomes.stream().mapToInt(Outcome::deadColumns).sum();
+    if (dead > 0) {
+      notices.add(
+          "dead-columns",
+          compressed.source(),
+          dead
+              + " layer inputs were zero on every calibration image; the weights that read them were"
+              + " removed (layers.csv has the numbers per layer)",
+          dead);
+    }
+    return new Result(outcomes, calibrateSeconds, solveSeconds);
+  }
+
+  private static Map<GramKey, Hessian> hessians(Map<GramKey, GramMatrix> grams) {
+    Map<GramKey, Hessian> hessians = new HashMap<>();
+    grams.forEach(
+        (key, gram) ->
+            hessians.put(key, Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
+    return hessians;
+  }
+
+  private Outcome solve(
+      Plan plan,
+      double damping,
+      Map<GramKey, Hessian> hessians,
+      Map<GramKey, Hessian> heldOutHessians) {
+    Layer layer = plan.layer();
+    int[] order =
+        plan.pattern().groupSize() == 1
+            ? SolveRequest.naturalOrder(layer.cols())
+            : layer.groupingOrder();
+    float[][] solved = new float[layer.groups()][];
+    Errors errors = new Errors();
+    Errors heldOutErrors = new Errors();
+    double usedDamping = 0;
+    int escalations = 0;
+    int dead = 0;
+    double seconds = 0;
+    double gflop = 0;
+    for (int group = 0; group < layer.groups(); group++) {
+      float[] weights = LayerWeights.unfold(compressed, layer, group);
+      GramKey key = GramKey.of(layer, group);
+      Hessian hessian = Objects.requireNonNull(hessians.get(key));
+      LayerSolution solution =
+          plan.solver()
+              .solve(
+                  new SolveRequest(
+                      layer.name(), weights, layer.rows(), layer.cols(), hessian, order,
+                      plan.pattern(), damping),
+                  backend);
+      solved[group] = solution.weights();
+      errors.add(layer, weights, solution.weights(), hessian);
+      Hessian unseen = heldOutHessians.get(key);
+      if (unseen != null) {
+        heldOutErrors.add(layer, weights, solution.weights(), unseen);
+      }
+      usedDamping = Math.max(usedDamping, solution.damping());
+      escalations = Math.max(escalations, solution.dampingEscalations());
+      dead += solution.deadColumns();
+      seconds += solution.seconds();
+      gflop += solution.gflop();
+    }
+    LayerWeights.fold(compressed, layer, solved);
+    if (escalations > 0) {
+      notices.add(
+          "extra-damping",
+          layer.name(),
+          "the Hessian could be factored only with damping " + usedDamping,
+          usedDamping);
+    }
+    double layerError = errors.relative();
+    if (!Double.isFinite(layerError)) {
+      throw TacoException.numerical(
+          "layer " + layer.name() + ": the layer-wise error is " + layerError
+              + "; raise --damping or exclude the layer");
+    }
+    return new Outcome(
+        plan,
+        layerError,
+        heldOutHessians.isEmpty() ? null : heldOutErrors.relative(),
+        usedDamping,
+        dead,
+        seconds,
+        gflop);
+  }
+
+  /** The layer-wise error over the groups of a layer: sums of tr(ΔW H ΔWᵀ) and tr(W H Wᵀ). */
+  private final class Errors {
+    private double error;
+    private double energy;
+
+    void add(Layer layer, float[] before, float[] after, Hessian hessian) {
+      float[] change = new float[before.length];
+      for (int i = 0; i < change.length; i++) {
+        change[i] = after[i] - before[i];
+      }
+      error +=
+          backend.quadraticForm(
+              FloatMatrix.of(change, layer.rows(), layer.cols()), hessian.values());
+      energy +=
+          backend.quadraticForm(
+              FloatMatrix.of(before, layer.rows(), layer.cols()), hessian.values());
+    }
+
+    double relative() {
+      return error == 0 ? 0 : error / energy;
+    }
+  }
+}

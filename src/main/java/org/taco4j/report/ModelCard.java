@@ -1,0 +1,117 @@
+package org.taco4j.report;
+
+import java.util.Locale;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.Notice;
+
+/** The model card: what the specialist is, how good, and how to feed it, for whoever gets the file. */
+final class ModelCard {
+  private ModelCard() {}
+
+  static String of(RunReport report) {
+    StringBuilder card = new StringBuilder();
+    RunReport.Task task = report.task();
+    card.append("# Specialist for ")
+        .append(task.classes().size())
+        .append(" classes\n\nMade by taco4j ")
+        .append(report.tool().version())
+        .append(" from `")
+        .append(report.model().file())
+        .append("` (sha256 `")
+        .append(report.model().sha256())
+        .append("`), ")
+        .append(percent(report.sparsity()))
+        .append(" of its prunable weights removed on ")
+        .append(task.calibrationImages())
+        .append(" images.\n\n## Accuracy and speed\n\n| | dense | specialist |\n|---|---|---|\n");
+    row(card, "top-1", accuracy(report.dense()), accuracy(report.compressed()));
+    row(card, "top-5", percent(report.dense().top5()), percent(report.compressed().top5()));
+    row(
+        card,
+        "non-zero weights",
+        String.format(Locale.ROOT, "%,d", report.dense().nonZeroWeights()),
+        String.format(Locale.ROOT, "%,d", report.compressed().nonZeroWeights()));
+    row(
+        card,
+        "file, compressed with gzip",
+        megabytes(report.dense().gzipBytes()),
+        megabytes(report.compressed().gzipBytes()));
+    RunReport.Latency latency = report.latency();
+    row(
+        card,
+        "latency p50, batch " + latency.batch() + ", " + latency.threads() + " threads",
+        millis(latency.dense().p50Millis()),
+        millis(latency.compressed().p50Millis()));
+    card.append("\nTop-1 over the task's classes on ")
+        .append(report.compressed().images())
+        .append(" test images, with 95 % intervals (Wilson). Both models were measured in one run; the")
+        .append(" specialist's latency is ")
+        .append(
+            String.format(
+                Locale.ROOT,
+                "1/%.2f of the dense model's (5th to 95th percentile over pairs: %.2f to %.2f).%n",
+                latency.ratio(),
+                latency.ratioLow(),
+                latency.ratioHigh()))
+        .append("ONNX Runtime multiplies zeros like any other number: zeros make the file smaller, not")
+        .append(" faster.\n\n## Input\n\n")
+        .append(task.preprocessing())
+        .append(". The same contract is in the model's metadata under `taco4j.preprocessing`.\n\n## Outputs\n\n")
+        .append("| output | class | output of the dense model |\n|---|---|---|\n");
+    for (int i = 0; i < task.classes().size(); i++) {
+      card.append("| ")
+          .append(i)
+          .append(" | ")
+          .append(task.classes().get(i).replace("|", "\\|"))
+          .append(" | ")
+          .append(task.modelIndices().get(i))
+          .append(" |\n");
+    }
+    card.append("\n## Limits\n\nThe specialist tells these classes apart and nothing else: an image of")
+        .append(" something else gets one of them. It was calibrated on few images of the task; test it")
+        .append(" on your own before you rely on it.\n");
+    if (!report.notices().isEmpty()) {
+      card.append("\n## Not done as asked, or worth knowing\n\n");
+      for (Notice notice : report.notices()) {
+        card.append("- ").append(notice.subject()).append(": ").append(notice.message()).append("\n");
+      }
+    }
+    return card.toString();
+  }
+
+  private static void row(StringBuilder card, String name, String dense, String compressed) {
+    card.append("| ")
+        .append(name)
+        .append(" | ")
+        .append(dense)
+        .append(" | ")
+        .append(compressed)
+        .append(" |\n");
+  }
+
+  private static String accuracy(RunReport.ModelResult result) {
+    if (result.top1() == null) {
+      return "not measured";
+    }
+    return percent(result.top1())
+        + " ("
+        + percent(result.top1Low())
+        + " to "
+        + percent(result.top1High())
+        + ")";
+  }
+
+  private static String percent(@Nullable Double fraction) {
+    return fraction == null
+        ? "not measured"
+        : String.format(Locale.ROOT, "%.1f %%", 100 * fraction);
+  }
+
+  private static String megabytes(long bytes) {
+    return String.format(Locale.ROOT, "%.2f MB", bytes / 1e6);
+  }
+
+  private static String millis(double millis) {
+    return String.format(Locale.ROOT, "%.2f ms", millis);
+  }
+}

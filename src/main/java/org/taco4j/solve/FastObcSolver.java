@@ -149,7 +149,8 @@ public final class FastObcSolver implements Solver {
    */
   private static boolean isMeaningful(FloatMatrix l, float[] diagonal) {
     for (int p = 0; p < diagonal.length; p++) {
-      if (l.at(p, p) * l.at(p, p) < Math.ulp(1f) * diagonal[p]) {
+      // Written so that NaN fails too.
+      if (!(l.at(p, p) * l.at(p, p) >= Math.ulp(1f) * diagonal[p])) {
         return false;
       }
     }

@@ -1,0 +1,172 @@
+package org.taco4j.compute.simd;
+
+import java.util.Arrays;
+import jdk.incubator.vector.DoubleVector;
+import jdk.incubator.vector.VectorSpecies;
+import org.taco4j.compute.DoubleMatrix;
+
+/**
+ * The float64 matrix product where there is no OpenBLAS: A and B are packed into panels that the
+ * inner kernel reads in order, and the kernel keeps a tile of C in registers (Goto and van de Geijn
+ * 2008, "Anatomy of High-Performance Matrix Multiplication").
+ */
+final class DoubleGemm {
+  private static final VectorSpecies<Double> SPECIES = DoubleVector.SPECIES_PREFERRED;
+  private static final int LANES = SPECIES.length();
+
+  /**
+   * The kernel's tile: 6 rows by two vectors are 12 accumulators, enough to hide the latency of
+   * FMA.
+   */
+  private static final int TILE_ROWS = 6;
+
+  private static final int TILE_COLS = 2 * LANES;
+
+  /**
+   * Depth of the panels: a panel of B stays in the first-level cache, the block of A in the second.
+   */
+  private static final int DEPTH = 256;
+
+  private static final int BLOCK_ROWS = 32 * TILE_ROWS;
+  private static final int BLOCK_COLS = 1024;
+
+  private DoubleGemm() {}
+
+  /** C = alpha A B + beta C; C is row-major. */
+  static void multiply(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    scale(beta, c);
+    int depth = Math.min(DEPTH, a.cols());
+    double[] packedA = new double[roundUp(Math.min(BLOCK_ROWS, c.rows()), TILE_ROWS) * depth];
+    double[] packedB = new double[roundUp(Math.min(BLOCK_COLS, c.cols()), TILE_COLS) * depth];
+    double[] edge = new double[TILE_ROWS * TILE_COLS];
+    for (int col = 0; col < c.cols(); col += BLOCK_COLS) {
+      int cols = Math.min(BLOCK_COLS, c.cols() - col);
+      for (int k = 0; k < a.cols(); k += DEPTH) {
+        int ks = Math.min(DEPTH, a.cols() - k);
+        pack(b.block(k, ks, col, cols).transposed(), 1, TILE_COLS, packedB);
+        for (int row = 0; row < c.rows(); row += BLOCK_ROWS) {
+          int rows = Math.min(BLOCK_ROWS, c.rows() - row);
+          pack(a.block(row, rows, k, ks), alpha, TILE_ROWS, packedA);
+          multiplyPacked(packedA, packedB, ks, c.block(row, rows, col, cols), edge);
+        }
+      }
+    }
+  }
+
+  private static void scale(double beta, DoubleMatrix c) {
+    for (int i = 0; i < c.rows() && beta != 1; i++) {
+      int from = c.index(i, 0);
+      for (int j = from; j < from + c.cols(); j++) {
+        c.data()[j] = beta == 0 ? 0 : beta * c.data()[j];
+      }
+    }
+  }
+
+  /**
+   * Packs {@code factor} times a matrix into panels of {@code height} rows, each stored column
+   * after column; missing rows of the last panel are zeros.
+   */
+  private static void pack(DoubleMatrix matrix, double factor, int height, double[] packed) {
+    int ks = matrix.cols();
+    double[] from = matrix.data();
+    for (int row = 0; row < matrix.rows(); row += height) {
+      int to = row * ks;
+      int rows = Math.min(height, matrix.rows() - row);
+      if (rows < height) {
+        Arrays.fill(packed, to, to + height * ks, 0);
+      }
+      if (matrix.isRowMajor()) {
+        for (int i = 0; i < rows; i++) {
+          int source = matrix.index(row + i, 0);
+          for (int k = 0; k < ks; k++) {
+            packed[to + k * height + i] = factor * from[source + k];
+          }
+        }
+      } else {
+        for (int k = 0; k < ks; k++) {
+          int source = matrix.index(row, k);
+          for (int i = 0; i < rows; i++) {
+            packed[to + k * height + i] = factor * from[source + i];
+          }
+        }
+      }
+    }
+  }
+
+  private static void multiplyPacked(
+      double[] packedA, double[] packedB, int ks, DoubleMatrix c, double[] edge) {
+    for (int col = 0; col < c.cols(); col += TILE_COLS) {
+      for (int row = 0; row < c.rows(); row += TILE_ROWS) {
+        int rows = Math.min(TILE_ROWS, c.rows() - row);
+        int cols = Math.min(TILE_COLS, c.cols() - col);
+        if (rows == TILE_ROWS && cols == TILE_COLS) {
+          addTile(
+              packedA, row * ks, packedB, col * ks, ks, c.data(), c.index(row, col), c.rowStride());
+        } else {
+          Arrays.fill(edge, 0);
+          addTile(packedA, row * ks, packedB, col * ks, ks, edge, 0, TILE_COLS);
+          for (int i = 0; i < rows; i++) {
+            for (int j = 0; j < cols; j++) {
+              c.data()[c.index(row + i, col + j)] += edge[i * TILE_COLS + j];
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /** The inner kernel: C tile += panel of A [6, ks] times panel of B [ks, 2 vectors]. */
+  private static void addTile(
+      double[] a, int aStart, double[] b, int bStart, int ks, double[] c, int cStart, int stride) {
+    DoubleVector c00 = DoubleVector.zero(SPECIES);
+    DoubleVector c01 = c00;
+    DoubleVector c10 = c00;
+    DoubleVector c11 = c00;
+    DoubleVector c20 = c00;
+    DoubleVector c21 = c00;
+    DoubleVector c30 = c00;
+    DoubleVector c31 = c00;
+    DoubleVector c40 = c00;
+    DoubleVector c41 = c00;
+    DoubleVector c50 = c00;
+    DoubleVector c51 = c00;
+    for (int k = 0; k < ks; k++) {
+      int at = aStart + k * TILE_ROWS;
+      DoubleVector b0 = DoubleVector.fromArray(SPECIES, b, bStart + k * TILE_COLS);
+      DoubleVector b1 = DoubleVector.fromArray(SPECIES, b, bStart + k * TILE_COLS + LANES);
+      DoubleVector a0 = DoubleVector.broadcast(SPECIES, a[at]);
+      c00 = a0.fma(b0, c00);
+      c01 = a0.fma(b1, c01);
+      DoubleVector a1 = DoubleVector.broadcast(SPECIES, a[at + 1]);
+      c10 = a1.fma(b0, c10);
+      c11 = a1.fma(b1, c11);
+      DoubleVector a2 = DoubleVector.broadcast(SPECIES, a[at + 2]);
+      c20 = a2.fma(b0, c20);
+      c21 = a2.fma(b1, c21);
+      DoubleVector a3 = DoubleVector.broadcast(SPECIES, a[at + 3]);
+      c30 = a3.fma(b0, c30);
+      c31 = a3.fma(b1, c31);
+      DoubleVector a4 = DoubleVector.broadcast(SPECIES, a[at + 4]);
+      c40 = a4.fma(b0, c40);
+      c41 = a4.fma(b1, c41);
+      DoubleVector a5 = DoubleVector.broadcast(SPECIES, a[at + 5]);
+      c50 = a5.fma(b0, c50);
+      c51 = a5.fma(b1, c51);
+    }
+    addRow(c, cStart, c00, c01);
+    addRow(c, cStart + stride, c10, c11);
+    addRow(c, cStart + 2 * stride, c20, c21);
+    addRow(c, cStart + 3 * stride, c30, c31);
+    addRow(c, cStart + 4 * stride, c40, c41);
+    addRow(c, cStart + 5 * stride, c50, c51);
+  }
+
+  private static void addRow(double[] c, int at, DoubleVector left, DoubleVector right) {
+    DoubleVector.fromArray(SPECIES, c, at).add(left).intoArray(c, at);
+    DoubleVector.fromArray(SPECIES, c, at + LANES).add(right).intoArray(c, at + LANES);
+  }
+
+  private static int roundUp(int value, int multiple) {
+    return (value + multiple - 1) / multiple * multiple;
+  }
+}

@@ -1,0 +1,288 @@
+package org.taco4j.compute.simd;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+
+import java.io.IOException;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.invoke.MethodHandle;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.bytedeco.javacpp.Loader;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.compute.FloatMatrix;
+
+/**
+ * OpenBLAS, as JavaCPP's preset brings it, called through java.lang.foreign: the preset's own
+ * methods copy arrays, a critical downcall works on the heap array itself.
+ *
+ * <p>OpenBLAS runs each call on the calling thread; its own threads would make results depend on
+ * their number.
+ */
+record OpenBlas(
+    String description,
+    MethodHandle setNumThreads,
+    MethodHandle sgemm,
+    MethodHandle dgemm,
+    MethodHandle spotrf,
+    MethodHandle strtri)
+    implements Blas {
+
+  private static final int ROW_MAJOR = 101;
+  private static final int COLUMN_MAJOR = 102;
+  private static final int NO_TRANSPOSE = 111;
+  private static final int TRANSPOSE = 112;
+
+  /** The library, or why there is none; exactly one of the two. */
+  record Loaded(@Nullable OpenBlas library, String failure) {}
+
+  private static final class Holder {
+    private static final Loaded LOADED = load();
+  }
+
+  /** OpenBLAS, loaded at the first call in this process. */
+  static Loaded get() {
+    return Holder.LOADED;
+  }
+
+  private static Loaded load() {
+    try {
+      preferAvx512OnAmd();
+      Loader.load(org.bytedeco.openblas.global.openblas.class);
+      for (Map.Entry<String, String> loaded : Loader.getLoadedLibraries().entrySet()) {
+        // The keys are "name@version"; the preset loads its JNI part and a variant without LAPACK
+        // too.
+        String name = loaded.getKey().replaceFirst("@.*", "");
+        if (name.equals("openblas") || name.equals("libopenblas")) {
+          return new Loaded(bind(Path.of(loaded.getValue())), "");
+        }
+      }
+      return new Loaded(null, "JavaCPP did not load a library named openblas");
+    } catch (LinkageError | IllegalArgumentException e) {
+      return new Loaded(null, String.valueOf(e.getMessage()).lines().findFirst().orElse(""));
+    }
+  }
+
+  /**
+   * OpenBLAS takes its 256-bit Haswell kernels on AMD processors it does not know, which is half of
+   * what an AVX-512 one of these can do (Zen 5: 125 instead of 235 float32 GFLOP/s a core). It
+   * reads the environment variable when it is loaded; a value that the user set stays.
+   */
+  private static void preferAvx512OnAmd() {
+    Path cpuInfo = Path.of("/proc/cpuinfo");
+    if (System.getenv("OPENBLAS_CORETYPE") != null || !Files.isReadable(cpuInfo)) {
+      return;
+    }
+    String info;
+    try {
+      info = Files.readString(cpuInfo);
+    } catch (IOException e) {
+      return; // OpenBLAS then chooses by itself
+    }
+    List<String> flags =
+        info.lines()
+            .filter(line -> line.startsWith("flags"))
+            .findFirst()
+            .map(line -> Arrays.asList(line.split("\\s+", -1)))
+            .orElse(List.of());
+    if (info.contains("AuthenticAMD")
+        && flags.containsAll(List.of("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"))) {
+      Linker linker = Linker.nativeLinker();
+      MethodHandle setenv =
+          linker.downcallHandle(
+              linker.defaultLookup().findOrThrow("setenv"),
+              FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT));
+      try (Arena arena = Arena.ofConfined()) {
+        int failed =
+            (int)
+                setenv.invokeExact(
+                    arena.allocateFrom("OPENBLAS_CORETYPE"), arena.allocateFrom("SkylakeX"), 0);
+        if (failed != 0) {
+          throw new IllegalStateException("setenv: out of memory");
+        }
+      } catch (Throwable e) {
+        throw unexpected(e);
+      }
+    }
+  }
+
+  private static OpenBlas bind(Path library) {
+    Linker linker = Linker.nativeLinker();
+    SymbolLookup symbols = SymbolLookup.libraryLookup(library, Arena.global());
+    FunctionDescriptor text = FunctionDescriptor.of(ADDRESS);
+    String config = text(linker.downcallHandle(symbols.findOrThrow("openblas_get_config"), text));
+    String core = text(linker.downcallHandle(symbols.findOrThrow("openblas_get_corename"), text));
+    String[] words = config.split(" ", 3);
+    OpenBlas openBlas =
+        new OpenBlas(
+            "%s %s, %s kernels".formatted(words[0], words.length > 1 ? words[1] : "", core),
+            linker.downcallHandle(
+                symbols.findOrThrow("openblas_set_num_threads"),
+                FunctionDescriptor.ofVoid(JAVA_INT)),
+            critical(linker, symbols, "cblas_sgemm", gemmDescriptor(JAVA_FLOAT)),
+            critical(linker, symbols, "cblas_dgemm", gemmDescriptor(JAVA_DOUBLE)),
+            // layout, uplo, n, a, lda
+            critical(
+                linker,
+                symbols,
+                "LAPACKE_spotrf",
+                FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT)),
+            // layout, uplo, diag, n, a, lda
+            critical(
+                linker,
+                symbols,
+                "LAPACKE_strtri",
+                FunctionDescriptor.of(
+                    JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT)));
+    openBlas.setThreads(1);
+    return openBlas;
+  }
+
+  private static MethodHandle critical(
+      Linker linker, SymbolLookup symbols, String name, FunctionDescriptor descriptor) {
+    return linker.downcallHandle(
+        symbols.findOrThrow(name), descriptor, Linker.Option.critical(true));
+  }
+
+  /** order, transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc. */
+  private static FunctionDescriptor gemmDescriptor(java.lang.foreign.ValueLayout scalar) {
+    return FunctionDescriptor.ofVoid(
+        JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, scalar, ADDRESS, JAVA_INT,
+        ADDRESS, JAVA_INT, scalar, ADDRESS, JAVA_INT);
+  }
+
+  private static String text(MethodHandle function) {
+    try {
+      return ((MemorySegment) function.invokeExact()).reinterpret(Long.MAX_VALUE).getString(0);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  /** How many threads OpenBLAS itself may use; 1 but for measuring what it can do. */
+  void setThreads(int threads) {
+    try {
+      setNumThreads.invokeExact(threads);
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  @Override
+  public void gemm(float alpha, FloatMatrix a, FloatMatrix b, float beta, FloatMatrix c) {
+    if (!c.isRowMajor()) {
+      gemm(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+      return;
+    }
+    try {
+      sgemm.invokeExact(
+          ROW_MAJOR,
+          a.isRowMajor() ? NO_TRANSPOSE : TRANSPOSE,
+          b.isRowMajor() ? NO_TRANSPOSE : TRANSPOSE,
+          c.rows(),
+          c.cols(),
+          a.cols(),
+          alpha,
+          segment(a),
+          a.leadingDimension(),
+          segment(b),
+          b.leadingDimension(),
+          beta,
+          segment(c),
+          c.leadingDimension());
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  @Override
+  public void gemm(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    if (!c.isRowMajor()) {
+      gemm(alpha, b.transposed(), a.transposed(), beta, c.transposed());
+      return;
+    }
+    try {
+      dgemm.invokeExact(
+          ROW_MAJOR,
+          a.isRowMajor() ? NO_TRANSPOSE : TRANSPOSE,
+          b.isRowMajor() ? NO_TRANSPOSE : TRANSPOSE,
+          c.rows(),
+          c.cols(),
+          a.cols(),
+          alpha,
+          segment(a),
+          a.leadingDimension(),
+          segment(b),
+          b.leadingDimension(),
+          beta,
+          segment(c),
+          c.leadingDimension());
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  @Override
+  public int factorLower(FloatMatrix a) {
+    // Row-major lower is column-major upper; LAPACKE would copy a row-major matrix.
+    int info;
+    try {
+      info =
+          (int)
+              spotrf.invokeExact(
+                  COLUMN_MAJOR, (byte) 'U', a.rows(), segment(a), a.leadingDimension());
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+    // Negative: LAPACKE has seen a NaN.
+    return info < 0 ? 0 : info - 1;
+  }
+
+  @Override
+  public void invertLower(FloatMatrix lower) {
+    int info;
+    try {
+      info =
+          (int)
+              strtri.invokeExact(
+                  COLUMN_MAJOR,
+                  (byte) 'U',
+                  (byte) 'N',
+                  lower.rows(),
+                  segment(lower),
+                  lower.leadingDimension());
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+    if (info != 0) {
+      throw new IllegalArgumentException("no triangle to invert: LAPACK says " + info);
+    }
+  }
+
+  private static MemorySegment segment(FloatMatrix matrix) {
+    return MemorySegment.ofArray(matrix.data()).asSlice((long) matrix.offset() * Float.BYTES);
+  }
+
+  private static MemorySegment segment(DoubleMatrix matrix) {
+    return MemorySegment.ofArray(matrix.data()).asSlice((long) matrix.offset() * Double.BYTES);
+  }
+
+  /** A downcall throws nothing by itself. */
+  private static RuntimeException unexpected(Throwable e) {
+    if (e instanceof Error error) {
+      throw error;
+    }
+    return e instanceof RuntimeException runtime ? runtime : new IllegalStateException(e);
+  }
+}

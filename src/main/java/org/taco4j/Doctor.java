@@ -30,8 +30,21 @@ public record Doctor(
   /** Extensions worth naming: those that the kernels here or in the runtimes use. */
   private static final List<String> FEATURES =
       List.of(
-          "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx_vnni",
-          "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "asimddp", "sve");
+          "sse4_2",
+          "avx",
+          "avx2",
+          "fma",
+          "f16c",
+          "avx512f",
+          "avx512bw",
+          "avx512vl",
+          "avx_vnni",
+          "avx512_vnni",
+          "avx512_bf16",
+          "amx_tile",
+          "asimd",
+          "asimddp",
+          "sve");
 
   /** Looks at this machine. */
   public static Doctor examine() {
@@ -42,7 +55,7 @@ public record Doctor(
           Session.runtimeVersion(),
           machine(choice.backend().description() + "; " + choice.reason()),
           Runtime.getRuntime().maxMemory(),
-          cpuFeatures());
+          readCpuFeatures());
     }
   }
 
@@ -53,7 +66,10 @@ public record Doctor(
             ? os.getTotalMemorySize()
             : 0;
     return new RunReport.Machine(
-        System.getProperty("os.name") + " " + System.getProperty("os.version") + " "
+        System.getProperty("os.name")
+            + " "
+            + System.getProperty("os.version")
+            + " "
             + System.getProperty("os.arch"),
         cpuInfo("model name").orElse(System.getProperty("os.arch")),
         Runtime.getRuntime().availableProcessors(),
@@ -62,9 +78,12 @@ public record Doctor(
         backend);
   }
 
-  private static List<String> cpuFeatures() {
+  private static List<String> readCpuFeatures() {
     List<String> flags =
-        cpuInfo("flags").or(() -> cpuInfo("Features")).map(f -> List.of(f.split(" "))).orElse(List.of());
+        cpuInfo("flags")
+            .or(() -> cpuInfo("Features"))
+            .map(f -> List.of(f.split(" ")))
+            .orElse(List.of());
     return FEATURES.stream().filter(flags::contains).toList();
   }
 

@@ -111,6 +111,11 @@ public record Recipe(
     return YAML.convertValue(Map.of(), Recipe.class);
   }
 
+  /** This recipe with one component said, by its YAML name. */
+  Recipe with(String name, Object value) {
+    return overlaidWith(YAML.convertValue(Map.of(name, value), Recipe.class));
+  }
+
   /** The defaults, for what {@link #resolved} finds unsaid. */
   private static Recipe defaults() {
     return YAML.convertValue(
@@ -221,31 +226,31 @@ public record Recipe(
   /** The pattern that a pattern text and a sparsity mean together. */
   static Pattern patternOf(
       @Nullable String pattern, @Nullable Double sparsity, @Nullable Pattern fallback) {
-    if (pattern == null && sparsity == null) {
-      if (fallback == null) {
-        throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
+    if (pattern != null) {
+      boolean bare = pattern.equals("unstructured") || pattern.matches("block\\d+");
+      if (bare && sparsity == null) {
+        throw TacoException.usage(
+            "the pattern '" + pattern + "' needs a sparsity, such as " + pattern + ":0.8");
       }
-      return fallback;
+      if (!bare && sparsity != null) {
+        throw TacoException.usage(
+            "both a sparsity ("
+                + sparsity
+                + ") and a pattern that has its own ('"
+                + pattern
+                + "'); give one");
+      }
+      return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);
     }
-    if (pattern == null) {
+    if (sparsity != null) {
       return fallback instanceof Pattern.Block block
           ? new Pattern.Block(block.groupSize(), sparsity)
           : new Pattern.Unstructured(sparsity);
     }
-    boolean bare = pattern.equals("unstructured") || pattern.matches("block\\d+");
-    if (bare && sparsity == null) {
-      throw TacoException.usage(
-          "the pattern '" + pattern + "' needs a sparsity, such as " + pattern + ":0.8");
+    if (fallback == null) {
+      throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
     }
-    if (!bare && sparsity != null) {
-      throw TacoException.usage(
-          "both a sparsity ("
-              + sparsity
-              + ") and a pattern that has its own ('"
-              + pattern
-              + "'); give one");
-    }
-    return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);
+    return fallback;
   }
 
   /** The pattern and solver for a layer: those of the first rule that matches, else the general. */

@@ -24,8 +24,8 @@ final class RunFolder implements AutoCloseable {
   /**
    * Begins to write a folder.
    *
-   * @throws TacoException of kind USAGE when it exists and may not be replaced, or is no run folder;
-   *     of kind RUNTIME when the file system refuses
+   * @throws TacoException of kind USAGE when it exists and may not be replaced, or is no run
+   *     folder; of kind RUNTIME when the file system refuses
    */
   static RunFolder begin(Path target, boolean overwrite) {
     Path absolute = target.toAbsolutePath().normalize();
@@ -51,8 +51,7 @@ final class RunFolder implements AutoCloseable {
       Path work = Files.createTempDirectory(parent, "." + absolute.getFileName() + ".part-");
       return new RunFolder(absolute, work);
     } catch (IOException e) {
-      throw new TacoException(
-          TacoException.Kind.RUNTIME, target + ": cannot be created: " + e, e);
+      throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be created: " + e, e);
     }
   }
 
@@ -73,7 +72,8 @@ final class RunFolder implements AutoCloseable {
   void commit() {
     try {
       if (Files.exists(target)) {
-        Path old = Files.createTempDirectory(target.getParent(), "." + target.getFileName() + ".old-");
+        Path old =
+            Files.createTempDirectory(target.getParent(), "." + target.getFileName() + ".old-");
         Files.move(target, old.resolve("run"), StandardCopyOption.ATOMIC_MOVE);
         Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
         delete(old);

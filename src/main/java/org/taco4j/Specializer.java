@@ -9,6 +9,7 @@ import java.security.DigestInputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.time.LocalTime;
+import java.time.ZoneId;
 import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -35,7 +36,6 @@ import org.taco4j.compute.Backends;
 import org.taco4j.data.DataFingerprint;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.data.ImageDataset;
-import org.taco4j.data.ImageFile;
 import org.taco4j.data.ImageFolders;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
@@ -85,7 +85,7 @@ final class Specializer {
   }
 
   private void log(String line) {
-    log.add(LocalTime.now().truncatedTo(ChronoUnit.MILLIS) + " " + line);
+    log.add(LocalTime.now(ZoneId.systemDefault()).truncatedTo(ChronoUnit.MILLIS) + " " + line);
   }
 
   private void say(String line) {
@@ -116,8 +116,7 @@ final class Specializer {
 
   private RunReport run(Path work, Workers workers) {
     long begin = System.nanoTime();
-    Backends.Choice choice =
-        Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
+    Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
     Backend backend = choice.backend();
     say("backend: " + backend.description() + " (" + choice.reason() + ")");
 
@@ -131,8 +130,14 @@ final class Specializer {
     int outputs = HeadRestriction.classes(source);
     ImageDataset data = ImageFolders.load(request(source, outputs), notices);
     say(
-        data.classes().size() + " classes; images: " + data.calibration().size() + " to calibrate, "
-            + data.heldOut().size() + " held out, " + data.test().size() + " to test");
+        data.classes().size()
+            + " classes; images: "
+            + data.calibration().size()
+            + " to calibrate, "
+            + data.heldOut().size()
+            + " held out, "
+            + data.test().size()
+            + " to test");
 
     OnnxModel dense = source.copy();
     List<String> folded = BatchNormFolding.fold(dense);
@@ -149,8 +154,7 @@ final class Specializer {
     ImageBatches test = new ImageBatches(data.test(), preprocessor, batch, workers, notices);
     Accuracy denseAccuracy;
     try (Session session = Session.open(dense, 1)) {
-      denseAccuracy =
-          Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+      denseAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
     }
     double evaluateSeconds = secondsSince(start);
     say("dense: " + describe(denseAccuracy));
@@ -205,8 +209,7 @@ final class Specializer {
     Accuracy compressedAccuracy;
     OnnxModel specialist = OnnxModel.read(written);
     try (Session session = Session.open(written, 1)) {
-      compressedAccuracy =
-          Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+      compressedAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
     }
     say("compressed: " + describe(compressedAccuracy));
     stage("latency, dense and compressed in turns", 0);
@@ -236,8 +239,7 @@ final class Specializer {
     return new RunReport(
         RunReport.SCHEMA_VERSION,
         new RunReport.Tool("taco4j", Taco.version(), Session.runtimeVersion()),
-        new RunReport.Model(
-            file.toString(), sha256(file), source.opset(), outputs, folded.size()),
+        new RunReport.Model(file.toString(), sha256(file), source.opset(), outputs, folded.size()),
         new RunReport.Task(
             data.classes().stream().map(TaskClass::name).toList(),
             data.classes().stream().map(TaskClass::modelIndex).toList(),
@@ -468,8 +470,7 @@ final class Specializer {
 
   private static String sha256(Path file) {
     try (InputStream in = Files.newInputStream(file)) {
-      DigestInputStream digest =
-          new DigestInputStream(in, MessageDigest.getInstance("SHA-256"));
+      DigestInputStream digest = new DigestInputStream(in, MessageDigest.getInstance("SHA-256"));
       digest.transferTo(OutputStream.nullOutputStream());
       return HexFormat.of().formatHex(digest.getMessageDigest().digest());
     } catch (IOException e) {

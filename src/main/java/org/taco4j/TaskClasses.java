@@ -11,9 +11,9 @@ import org.taco4j.data.TaskClass;
 import org.taco4j.onnx.OnnxModel;
 
 /**
- * The classes that a specialist knows, in its metadata: a JSON array with an object for each output,
- * in order, of {@code folder}, {@code name} and {@code sourceIndex} (the output of the model that it
- * was made from).
+ * The classes that a specialist knows, in its metadata: a JSON array with an object for each
+ * output, in order, of {@code folder}, {@code name} and {@code sourceIndex} (the output of the
+ * model that it was made from).
  */
 final class TaskClasses {
   static final String METADATA_KEY = "taco4j.classes";

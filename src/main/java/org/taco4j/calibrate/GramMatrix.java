@@ -7,4 +7,5 @@ package org.taco4j.calibrate;
  * @param samples how many samples (columns of X) were added
  * @param values [cols, cols], both triangles, row-major
  */
+@SuppressWarnings("ArrayRecordComponent") // large; whoever gets the record owns the array
 public record GramMatrix(int cols, long samples, double[] values) {}

@@ -72,6 +72,11 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
     this.notices = notices;
   }
 
+  /** Shape of a batch of one image, in the model's layout. */
+  public long[] imageShape() {
+    return preprocessor.shape(1);
+  }
+
   /**
    * A new pass over the files. Its methods throw {@link TacoException} of kind DATA when too many
    * images are unreadable or one is too large.

@@ -121,8 +121,7 @@ public final class LayerWise {
       long calibrated = System.nanoTime();
       for (Layer layer : layers) {
         Outcome outcome =
-            solve(
-                Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
+            solve(Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
         outcomes.add(outcome);
         listener.solved(outcome);
       }
@@ -176,8 +175,14 @@ public final class LayerWise {
           plan.solver()
               .solve(
                   new SolveRequest(
-                      layer.name(), weights, layer.rows(), layer.cols(), hessian, order,
-                      plan.pattern(), damping),
+                      layer.name(),
+                      weights,
+                      layer.rows(),
+                      layer.cols(),
+                      hessian,
+                      order,
+                      plan.pattern(),
+                      damping),
                   backend);
       solved[group] = solution.weights();
       errors.add(layer, weights, solution.weights(), hessian);
@@ -202,7 +207,10 @@ public final class LayerWise {
     double layerError = errors.relative();
     if (!Double.isFinite(layerError)) {
       throw TacoException.numerical(
-          "layer " + layer.name() + ": the layer-wise error is " + layerError
+          "layer "
+              + layer.name()
+              + ": the layer-wise error is "
+              + layerError
               + "; raise --damping or exclude the layer");
     }
     return new Outcome(

@@ -4,7 +4,9 @@ import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notice;
 
-/** The model card: what the specialist is, how good, and how to feed it, for whoever gets the file. */
+/**
+ * The model card: what the specialist is, how good, and how to feed it, for whoever gets the file.
+ */
 final class ModelCard {
   private ModelCard() {}
 
@@ -44,7 +46,8 @@ final class ModelCard {
         millis(latency.compressed().p50Millis()));
     card.append("\nTop-1 over the task's classes on ")
         .append(report.compressed().images())
-        .append(" test images, with 95 % intervals (Wilson). Both models were measured in one run; the")
+        .append(
+            " test images, with 95 % intervals (Wilson). Both models were measured in one run; the")
         .append(" specialist's latency is ")
         .append(
             String.format(
@@ -53,10 +56,12 @@ final class ModelCard {
                 latency.ratio(),
                 latency.ratioLow(),
                 latency.ratioHigh()))
-        .append("ONNX Runtime multiplies zeros like any other number: zeros make the file smaller, not")
+        .append(
+            "ONNX Runtime multiplies zeros like any other number: zeros make the file smaller, not")
         .append(" faster.\n\n## Input\n\n")
         .append(task.preprocessing())
-        .append(". The same contract is in the model's metadata under `taco4j.preprocessing`.\n\n## Outputs\n\n")
+        .append(
+            ". The same contract is in the model's metadata under `taco4j.preprocessing`.\n\n## Outputs\n\n")
         .append("| output | class | output of the dense model |\n|---|---|---|\n");
     for (int i = 0; i < task.classes().size(); i++) {
       card.append("| ")
@@ -67,13 +72,19 @@ final class ModelCard {
           .append(task.modelIndices().get(i))
           .append(" |\n");
     }
-    card.append("\n## Limits\n\nThe specialist tells these classes apart and nothing else: an image of")
-        .append(" something else gets one of them. It was calibrated on few images of the task; test it")
+    card.append(
+            "\n## Limits\n\nThe specialist tells these classes apart and nothing else: an image of")
+        .append(
+            " something else gets one of them. It was calibrated on few images of the task; test it")
         .append(" on your own before you rely on it.\n");
     if (!report.notices().isEmpty()) {
       card.append("\n## Not done as asked, or worth knowing\n\n");
       for (Notice notice : report.notices()) {
-        card.append("- ").append(notice.subject()).append(": ").append(notice.message()).append("\n");
+        card.append("- ")
+            .append(notice.subject())
+            .append(": ")
+            .append(notice.message())
+            .append("\n");
       }
     }
     return card.toString();

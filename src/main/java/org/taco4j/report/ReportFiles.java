@@ -43,5 +43,4 @@ public final class ReportFiles {
       throw new IllegalStateException(e);
     }
   }
-
 }

@@ -1,0 +1,384 @@
+package org.taco4j;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.bench.Accuracy;
+import org.taco4j.bench.Evaluator;
+import org.taco4j.bench.LatencyComparison;
+import org.taco4j.bench.LayerMacs;
+import org.taco4j.common.Notice;
+import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.data.ImageBatches;
+import org.taco4j.data.ImageDataset;
+import org.taco4j.data.ImageFolders;
+import org.taco4j.data.Preprocessing;
+import org.taco4j.data.Preprocessor;
+import org.taco4j.data.TaskClass;
+import org.taco4j.onnx.HeadRestriction;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.LayerDiscovery;
+import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.TensorInfo;
+import org.taco4j.report.RunReport;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
+
+/**
+ * The entry to taco4j from Java:
+ *
+ * <pre>{@code
+ * RunReport report =
+ *     Taco.specialize(Path.of("model.onnx"))
+ *         .data(Path.of("images"))
+ *         .shots(10)
+ *         .sparsity(0.5)
+ *         .to(Path.of("specialist"));
+ * }</pre>
+ */
+public final class Taco {
+  private Taco() {}
+
+  /** The version of this library. */
+  public static String version() {
+    String version = Taco.class.getPackage().getImplementationVersion();
+    return version == null ? "development" : version;
+  }
+
+  /** Begins to describe a specialization of a dense model; {@link Specialization#to} runs it. */
+  public static Specialization specialize(Path model) {
+    return new Specialization(Recipe.empty().with("model", model.toString()));
+  }
+
+  /**
+   * Makes a specialist.
+   *
+   * @param recipe what to do; what it does not say is at its default
+   * @param out the folder to write; it appears when the run has succeeded
+   * @param overwrite whether an earlier run's folder may be replaced
+   * @throws TacoException with everything that can be wrong with models, images and options
+   */
+  public static RunReport run(Recipe recipe, Path out, boolean overwrite, Progress progress) {
+    return new Specializer(recipe, out, overwrite, progress).run();
+  }
+
+  /** A specialization that is being described. Not thread-safe. */
+  public static final class Specialization {
+    private Recipe recipe;
+    private boolean overwrite;
+    private Progress progress = Progress.SILENT;
+
+    private Specialization(Recipe recipe) {
+      this.recipe = recipe;
+    }
+
+    /** Everything that a recipe says, over what was said before. */
+    public Specialization recipe(Recipe other) {
+      recipe = recipe.overlaidWith(other);
+      return this;
+    }
+
+    /** Image folders of the task. */
+    public Specialization data(Path... folders) {
+      List<String> texts = new ArrayList<>();
+      for (Path folder : folders) {
+        texts.add(folder.toString());
+      }
+      recipe = recipe.with("data", texts);
+      return this;
+    }
+
+    /** Calibration images per class; 0 for all. */
+    public Specialization shots(int shots) {
+      recipe = recipe.with("shots", shots);
+      return this;
+    }
+
+    /** Folder or display names of the classes to keep. */
+    public Specialization classes(String... classes) {
+      recipe = recipe.with("classes", List.of(classes));
+      return this;
+    }
+
+    /** Fraction of the weights to remove. */
+    public Specialization sparsity(double sparsity) {
+      recipe = recipe.with("sparsity", sparsity);
+      return this;
+    }
+
+    /** What is removed, as {@link Recipe#pattern}. */
+    public Specialization pattern(String pattern) {
+      recipe = recipe.with("pattern", pattern);
+      return this;
+    }
+
+    /** Name of the layer solver. */
+    public Specialization solver(String solver) {
+      recipe = recipe.with("solver", solver);
+      return this;
+    }
+
+    /** Seed of everything random. */
+    public Specialization seed(long seed) {
+      recipe = recipe.with("seed", seed);
+      return this;
+    }
+
+    /** Threads to compute with. */
+    public Specialization threads(int threads) {
+      recipe = recipe.with("threads", threads);
+      return this;
+    }
+
+    /** Replaces the folder of an earlier run. */
+    public Specialization overwrite() {
+      overwrite = true;
+      return this;
+    }
+
+    /** Who is told how the run gets on. */
+    public Specialization progress(Progress listener) {
+      progress = listener;
+      return this;
+    }
+
+    /** Runs, and writes the run folder. */
+    public RunReport to(Path out) {
+      return Taco.run(recipe, out, overwrite, progress);
+    }
+  }
+
+  /**
+   * What to evaluate.
+   *
+   * @param model a dense model or a specialist
+   * @param data image folders; of those with a split, the test images
+   * @param classes folder or display names of the task's classes; all of the folders where empty
+   * @param labels a file that says which output of the model is which class
+   * @param threads to compute with
+   */
+  public record EvalRequest(
+      Path model,
+      List<Path> data,
+      List<String> classes,
+      Optional<Path> labels,
+      PreprocessingOptions preprocessing,
+      int threads) {}
+
+  /**
+   * Accuracy of a model on test images: the JSON of {@code taco eval}.
+   *
+   * @param top1 fraction right when only the task's classes compete
+   * @param top1Low lower end of its 95 % interval (Wilson)
+   * @param top1High upper end of its 95 % interval
+   * @param allOutputs the same when all of the model's outputs compete
+   */
+  public record EvalResult(
+      String model,
+      double top1,
+      double top1Low,
+      double top1High,
+      double top5,
+      int images,
+      int classes,
+      AllOutputs allOutputs,
+      String preprocessing,
+      List<Notice> notices) {
+
+    /** Accuracy over all outputs of the model. */
+    public record AllOutputs(
+        double top1, double top1Low, double top1High, double top5, int outputs) {}
+  }
+
+  /** Measures the accuracy of a model. */
+  public static EvalResult evaluate(EvalRequest request, Progress progress) {
+    Notices notices = new Notices(progress::notice);
+    OnnxModel model = OnnxModel.read(request.model());
+    ModelInput input = ModelInput.of(model);
+    Preprocessing preprocessing = request.preprocessing().resolve(model, input);
+    progress.message("preprocessing: " + preprocessing.describe());
+    int outputs = HeadRestriction.classes(model);
+    ImageDataset data =
+        ImageFolders.load(
+            new ImageFolders.Request(
+                request.data(),
+                0,
+                "none",
+                request.classes(),
+                request.labels(),
+                outputs,
+                TaskClasses.of(model),
+                0,
+                1,
+                false),
+            notices);
+    if (data.test().isEmpty()) {
+      throw TacoException.data(request.data() + ": there are no test images");
+    }
+    List<Integer> indices = data.classes().stream().map(TaskClass::modelIndex).toList();
+    try (Workers workers = new Workers(request.threads());
+        Session session = Session.open(request.model(), 1)) {
+      int batch = input.batchSize(preprocessing.cropHeight(), preprocessing.cropWidth());
+      ImageBatches images =
+          new ImageBatches(data.test(), new Preprocessor(preprocessing), batch, workers, notices);
+      progress.stage("evaluating " + data.test().size() + " images", 0);
+      Evaluator.Result result = Evaluator.evaluate(session, input, images, indices, workers);
+      Accuracy task = result.task();
+      Accuracy all = result.all();
+      return new EvalResult(
+          request.model().toString(),
+          task.top1(),
+          task.top1Low(),
+          task.top1High(),
+          task.top5(),
+          task.images(),
+          indices.size(),
+          new EvalResult.AllOutputs(all.top1(), all.top1Low(), all.top1High(), all.top5(), outputs),
+          preprocessing.describe(),
+          notices.list());
+    }
+  }
+
+  /**
+   * Compares the latency of two models in one process, in turns: {@code dense} first.
+   *
+   * @param batch images in a run
+   * @param seconds about how long to measure
+   */
+  public static LatencyComparison bench(
+      Path dense, Path compressed, int threads, int batch, double seconds) {
+    OnnxModel denseModel = OnnxModel.read(dense);
+    OnnxModel compressedModel = OnnxModel.read(compressed);
+    ModelInput denseInput = ModelInput.of(denseModel);
+    ModelInput compressedInput = ModelInput.of(compressedModel);
+    long[] shape = imageShape(denseModel, denseInput);
+    long[] compressedShape = imageShape(compressedModel, compressedInput);
+    if (!java.util.Arrays.equals(shape, compressedShape)
+        || (denseInput.batch() > 0
+            && compressedInput.batch() > 0
+            && denseInput.batch() != compressedInput.batch())) {
+      throw TacoException.model(
+          dense
+              + " takes "
+              + describe(denseInput, shape)
+              + ", "
+              + compressed
+              + " takes "
+              + describe(compressedInput, compressedShape)
+              + ": their latencies cannot be compared");
+    }
+    try (Session a = Session.open(dense, threads);
+        Session b = Session.open(compressed, threads)) {
+      return LatencyComparison.measure(
+          a, denseInput, b, compressedInput, shape, threads, batch, seconds);
+    }
+  }
+
+  private static String describe(ModelInput input, long[] shape) {
+    shape[0] = input.batch();
+    return java.util.Arrays.toString(shape);
+  }
+
+  private static long[] imageShape(OnnxModel model, ModelInput input) {
+    return new Preprocessor(PreprocessingOptions.none().resolve(model, input)).shape(1);
+  }
+
+  /**
+   * What is in a model: the JSON of {@code taco inspect}.
+   *
+   * @param parameters weights of all layers
+   * @param macs multiply-accumulates of all layers for one image
+   * @param sparsity zeros over the weights of prunable layers
+   * @param classes outputs of the classifier; null where that cannot be told
+   */
+  public record Inspection(
+      String model,
+      int opset,
+      List<TensorInfo> inputs,
+      List<TensorInfo> outputs,
+      @Nullable Integer classes,
+      Map<String, Integer> operators,
+      long parameters,
+      long macs,
+      double sparsity,
+      List<InspectedLayer> layers,
+      Map<String, String> metadata) {}
+
+  /**
+   * A layer of an inspected model.
+   *
+   * @param rows output channels or features, of all groups
+   * @param macs multiply-accumulates for one image
+   * @param sparsity zeros over weights
+   * @param whyNotPrunable null for a prunable layer
+   */
+  public record InspectedLayer(
+      String name,
+      String opType,
+      int rows,
+      int cols,
+      int groups,
+      long parameters,
+      long macs,
+      double sparsity,
+      @Nullable String whyNotPrunable) {}
+
+  /** Looks into a model. */
+  public static Inspection inspect(Path file) {
+    OnnxModel model = OnnxModel.read(file);
+    List<Layer> layers = LayerDiscovery.discover(model);
+    ModelInput input = ModelInput.of(model);
+    Map<String, Long> macs = LayerMacs.count(model, layers, input, imageShape(model, input));
+    List<InspectedLayer> inspected = new ArrayList<>();
+    long parameters = 0;
+    long prunable = 0;
+    long zeros = 0;
+    for (Layer layer : layers) {
+      long layerZeros = LayerWeights.zeros(model, layer);
+      parameters += layer.parameters();
+      if (layer.prunable()) {
+        prunable += layer.parameters();
+        zeros += layerZeros;
+      }
+      inspected.add(
+          new InspectedLayer(
+              layer.name(),
+              layer.opType(),
+              layer.rows() * layer.groups(),
+              layer.cols(),
+              layer.groups(),
+              layer.parameters(),
+              Objects.requireNonNullElse(macs.get(layer.name()), 0L),
+              layer.parameters() == 0 ? 0 : layerZeros / (double) layer.parameters(),
+              layer.whyNotPrunable().orElse(null)));
+    }
+    return new Inspection(
+        file.toString(),
+        model.opset(),
+        model.inputs(),
+        model.outputs(),
+        classes(model),
+        model.operatorCounts(),
+        parameters,
+        macs.values().stream().mapToLong(Long::longValue).sum(),
+        prunable == 0 ? 0 : zeros / (double) prunable,
+        inspected,
+        model.metadata());
+  }
+
+  private static @Nullable Integer classes(OnnxModel model) {
+    try {
+      return HeadRestriction.classes(model);
+    } catch (TacoException e) {
+      // A model that is no classifier can be looked at all the same.
+      return null;
+    }
+  }
+}

@@ -1,0 +1,94 @@
+package org.taco4j.cli;
+
+import java.io.PrintWriter;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Objects;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.Taco;
+import org.taco4j.bench.LatencyComparison;
+import org.taco4j.common.TacoException;
+import org.taco4j.report.ReportFiles;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/** {@code taco bench}. */
+@Command(
+    name = "bench",
+    description =
+        "Measure the latency of a model against the dense one, in turns in one process, in ONNX"
+            + " Runtime on the CPU.",
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {"", "Example:", "  taco bench specialist/model.onnx --against resnet50.onnx"})
+final class BenchCommand implements Callable<Integer> {
+  @Parameters(index = "0", paramLabel = "MODEL", description = "the compressed ONNX file")
+  @Nullable Path model;
+
+  @Option(
+      names = "--against",
+      required = true,
+      paramLabel = "DENSE",
+      description = "the dense ONNX file")
+  @Nullable Path against;
+
+  @Option(names = "--threads", paramLabel = "N", description = "threads inside an operator (1)")
+  int threads = 1;
+
+  @Option(names = "--batch", paramLabel = "N", description = "images in a run (1)")
+  int batch = 1;
+
+  @Option(names = "--seconds", paramLabel = "S", description = "about how long to measure (5)")
+  double seconds = 5;
+
+  @Option(names = "--json", description = "print the result as JSON to standard output")
+  boolean json;
+
+  @CommandLine.Spec private CommandLine.Model.@Nullable CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    if (threads < 1 || batch < 1 || !(seconds > 0)) {
+      throw TacoException.usage("--threads, --batch and --seconds must be positive");
+    }
+    PrintWriter out = Objects.requireNonNull(spec).commandLine().getOut();
+    LatencyComparison result =
+        Taco.bench(
+            Objects.requireNonNull(against),
+            Objects.requireNonNull(model),
+            threads,
+            batch,
+            seconds);
+    if (json) {
+      out.print(ReportFiles.toJson(result));
+    } else {
+      out.printf("%-12s %10s %10s %10s   milliseconds%n", "", "p50", "p90", "p99");
+      row(out, "dense", result.dense());
+      row(out, "compressed", result.compressed());
+      out.printf(
+          Locale.ROOT,
+          "ratio %.2fx (5th to 95th percentile of %d pairs: %.2f to %.2f), batch %d, %d thread(s)%n",
+          result.ratio(),
+          result.pairs(),
+          result.ratioLow(),
+          result.ratioHigh(),
+          result.batch(),
+          result.threads());
+    }
+    out.flush();
+    return 0;
+  }
+
+  private static void row(PrintWriter out, String name, LatencyComparison.Percentiles p) {
+    out.printf(
+        Locale.ROOT,
+        "%-12s %10.3f %10.3f %10.3f%n",
+        name,
+        p.p50Millis(),
+        p.p90Millis(),
+        p.p99Millis());
+  }
+}

@@ -1,0 +1,49 @@
+package org.taco4j.cli;
+
+import java.io.PrintWriter;
+import java.util.Locale;
+import java.util.Objects;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.Doctor;
+import org.taco4j.report.ReportFiles;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code taco doctor}. */
+@Command(
+    name = "doctor",
+    description = "Say what this machine has: processor, memory, backend and versions.",
+    mixinStandardHelpOptions = true,
+    footer = {"", "Example:", "  taco doctor"})
+final class DoctorCommand implements Callable<Integer> {
+  @Option(names = "--json", description = "print the result as JSON to standard output")
+  boolean json;
+
+  @CommandLine.Spec private CommandLine.Model.@Nullable CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    PrintWriter out = Objects.requireNonNull(spec).commandLine().getOut();
+    Doctor doctor = Doctor.examine();
+    if (json) {
+      out.print(ReportFiles.toJson(doctor));
+    } else {
+      out.printf("taco4j        %s%n", doctor.taco());
+      out.printf("ONNX Runtime  %s, CPU%n", doctor.onnxRuntime());
+      out.printf("Java          %s%n", doctor.machine().java());
+      out.printf("system        %s%n", doctor.machine().os());
+      out.printf("processor     %s, %d cores%n", doctor.machine().cpu(), doctor.machine().cores());
+      out.printf("SIMD          %s%n", String.join(" ", doctor.cpuFeatures()));
+      out.printf(
+          Locale.ROOT,
+          "memory        %.1f GiB, JVM heap up to %.1f GiB%n",
+          doctor.machine().memoryBytes() / (double) (1L << 30),
+          doctor.maxHeapBytes() / (double) (1L << 30));
+      out.printf("backend       %s%n", doctor.machine().backend());
+    }
+    out.flush();
+    return 0;
+  }
+}

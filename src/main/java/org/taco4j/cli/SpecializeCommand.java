@@ -1,0 +1,261 @@
+package org.taco4j.cli;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.Recipe;
+import org.taco4j.Taco;
+import org.taco4j.report.ReportFiles;
+import org.taco4j.report.RunReport;
+import picocli.CommandLine;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Parameters;
+
+/** {@code taco specialize}. */
+@Command(
+    name = "specialize",
+    description =
+        "Restrict a dense ONNX classifier to a task's classes, prune it on the task's images, and"
+            + " measure it against the dense model.",
+    mixinStandardHelpOptions = true,
+    sortOptions = false,
+    footer = {
+      "",
+      "Example:",
+      "  taco specialize resnet50.onnx --data photos --shots 10 --sparsity 0.6 --out specialist"
+    })
+final class SpecializeCommand implements Callable<Integer> {
+  @Parameters(
+      index = "0",
+      arity = "0..1",
+      paramLabel = "MODEL",
+      description = "the dense model, an ONNX file; may come from --recipe")
+  @Nullable Path model;
+
+  @Option(
+      names = "--data",
+      paramLabel = "DIR",
+      description =
+          "image folder of the task: a folder for each class, or train/ and test/ with such folders;"
+              + " may be given several times")
+  @Nullable List<Path> data;
+
+  @Option(
+      names = {"-o", "--out"},
+      required = true,
+      paramLabel = "DIR",
+      description = "folder to write: model.onnx, report.json, layers.csv, MODEL_CARD.md, ...")
+  @Nullable Path out;
+
+  @Option(names = "--overwrite", description = "replace the folder of an earlier run")
+  boolean overwrite;
+
+  @Option(
+      names = "--sparsity",
+      paramLabel = "S",
+      description = "fraction of the weights to remove, 0 to below 1")
+  @Nullable Double sparsity;
+
+  @Option(
+      names = "--pattern",
+      paramLabel = "P",
+      description =
+          "what is removed: unstructured (default), block4, or N:M such as 2:4; with its sparsity as"
+              + " in block4:0.8, or with --sparsity")
+  @Nullable String pattern;
+
+  @Option(
+      names = "--solver",
+      paramLabel = "NAME",
+      description = "fast (FastOBC = SparseGPT, default), wanda or magnitude")
+  @Nullable String solver;
+
+  @Option(
+      names = "--shots",
+      paramLabel = "N",
+      description = "calibration images per class; 0 (default) for all there are")
+  @Nullable Integer shots;
+
+  @Option(
+      names = "--classes",
+      paramLabel = "NAME",
+      split = ",",
+      description = "keep only these classes (folder or display names); default: all folders")
+  @Nullable List<String> classes;
+
+  @Option(
+      names = "--labels",
+      paramLabel = "FILE",
+      description =
+          "which output of the model is which class: TSV with model_index and name, wnid or folder"
+              + " columns, or one name a line; not needed where --data has a classes.tsv")
+  @Nullable Path labels;
+
+  @Option(
+      names = "--held-out",
+      paramLabel = "N",
+      description =
+          "images per class on which layer errors are measured: auto (default), none or a number")
+  @Nullable String heldOut;
+
+  @Option(
+      names = "--test-fraction",
+      paramLabel = "F",
+      description = "share of each class kept for the test where there is no test folder (0.3)")
+  @Nullable Double testFraction;
+
+  @Option(
+      names = "--damping",
+      paramLabel = "L",
+      description = "added to the Hessian's diagonal, relative to its mean (0.01)")
+  @Nullable Double damping;
+
+  @Option(
+      names = "--correct",
+      paramLabel = "HOW",
+      description =
+          "channel correction after pruning: mean-variance (default) matches each output channel's"
+              + " mean and variance to the dense model's; none")
+  @Nullable String correct;
+
+  @Option(
+      names = "--include",
+      paramLabel = "GLOB",
+      description = "prune only layers whose names match; may be given several times")
+  @Nullable List<String> include;
+
+  @Option(
+      names = "--exclude",
+      paramLabel = "GLOB",
+      description = "leave layers whose names match dense; may be given several times")
+  @Nullable List<String> exclude;
+
+  @Mixin PreprocessingMixin preprocessing = new PreprocessingMixin();
+
+  @Option(
+      names = "--recipe",
+      paramLabel = "FILE",
+      description =
+          "read options from YAML, under the same names; options given here go before it."
+              + " 'layers' there is a list of {match, sparsity, pattern, solver}")
+  @Nullable Path recipeFile;
+
+  @Option(names = "--seed", paramLabel = "N", description = "seed of everything random (0)")
+  @Nullable Long seed;
+
+  @Option(names = "--threads", paramLabel = "N", description = "threads (all processors)")
+  @Nullable Integer threads;
+
+  @Option(
+      names = "--memory",
+      paramLabel = "SIZE",
+      description =
+          "memory for Gram matrices, such as 4g (a third of the heap); layers go in several passes"
+              + " over the images where it is not enough")
+  @Nullable String memory;
+
+  @Option(
+      names = "--backend",
+      paramLabel = "NAME",
+      description = "numerical kernels: auto (default), simd or scalar")
+  @Nullable String backend;
+
+  @Option(names = "--json", description = "print report.json to standard output")
+  boolean json;
+
+  @CommandLine.Spec private CommandLine.Model.@Nullable CommandSpec spec;
+
+  @Override
+  public Integer call() {
+    CommandLine commandLine = java.util.Objects.requireNonNull(spec).commandLine();
+    Recipe recipe = recipeFile == null ? Recipe.empty() : Recipe.read(recipeFile);
+    Path folder = java.util.Objects.requireNonNull(out);
+    try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {
+      RunReport report = Taco.run(recipe.overlaidWith(options()), folder, overwrite, progress);
+      progress.endStage();
+      summarize(report, folder, commandLine.getErr());
+      if (json) {
+        commandLine.getOut().print(ReportFiles.toJson(report));
+        commandLine.getOut().flush();
+      }
+    }
+    return 0;
+  }
+
+  private Recipe options() {
+    return new Recipe(
+        model == null ? null : model.toString(),
+        data == null ? null : data.stream().map(Path::toString).toList(),
+        classes,
+        labels == null ? null : labels.toString(),
+        shots,
+        heldOut,
+        testFraction,
+        solver,
+        pattern,
+        sparsity,
+        damping,
+        correct,
+        include,
+        exclude,
+        null,
+        preprocessing.preset,
+        preprocessing.mean,
+        preprocessing.std,
+        preprocessing.resize,
+        preprocessing.crop,
+        preprocessing.filter,
+        preprocessing.channelOrder,
+        preprocessing.layout,
+        seed,
+        threads,
+        memory,
+        backend);
+  }
+
+  private static void summarize(RunReport report, Path folder, java.io.PrintWriter err) {
+    RunReport.ModelResult dense = report.dense();
+    RunReport.ModelResult compressed = report.compressed();
+    err.printf(Locale.ROOT, "%n%-18s %22s %22s%n", "", "dense", "compressed");
+    err.printf(Locale.ROOT, "%-18s %22s %22s%n", "top-1", accuracy(dense), accuracy(compressed));
+    err.printf(
+        Locale.ROOT,
+        "%-18s %,22d %,22d   (%.1f %% sparse)%n",
+        "non-zero weights",
+        dense.nonZeroWeights(),
+        compressed.nonZeroWeights(),
+        100 * report.sparsity());
+    err.printf(
+        Locale.ROOT,
+        "%-18s %19.2f MB %19.2f MB%n",
+        "gzipped file",
+        dense.gzipBytes() / 1e6,
+        compressed.gzipBytes() / 1e6);
+    err.printf(
+        Locale.ROOT,
+        "%-18s %19.2f ms %19.2f ms   (%.2fx; 5th to 95th percentile %.2f to %.2f)%n",
+        "latency p50",
+        report.latency().dense().p50Millis(),
+        report.latency().compressed().p50Millis(),
+        report.latency().ratio(),
+        report.latency().ratioLow(),
+        report.latency().ratioHigh());
+    err.printf("%nwritten to %s: model.onnx, report.json, layers.csv, MODEL_CARD.md%n", folder);
+    err.flush();
+  }
+
+  private static String accuracy(RunReport.ModelResult result) {
+    return result.top1() == null || result.top1Low() == null || result.top1High() == null
+        ? "not measured"
+        : String.format(
+            Locale.ROOT,
+            "%.1f %% (%.1f to %.1f)",
+            100 * result.top1(),
+            100 * result.top1Low(),
+            100 * result.top1High());
+  }
+}

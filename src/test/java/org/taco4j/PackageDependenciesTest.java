@@ -41,7 +41,7 @@ class PackageDependenciesTest {
             .map(p -> resideInAPackage("org.taco4j." + p + ".."))
             .reduce(
                 resideInAPackage(own).or(resideOutsideOfPackage("org.taco4j..")),
-                DescribedPredicate::or);
+                (a, b) -> a.or(b));
     classes()
         .that(resideInAPackage(own))
         .should()

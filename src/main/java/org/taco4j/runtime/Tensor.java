@@ -1,5 +1,6 @@
 package org.taco4j.runtime;
 
+import ai.onnx.proto.OnnxMl;
 import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OnnxTensorLike;
@@ -61,7 +62,9 @@ public final class Tensor implements AutoCloseable {
 
   /** The element type, as ONNX numbers them (TensorProto.DataType). */
   public int elementType() {
-    return value.getInfo().onnxType.value;
+    // The names of ONNX Runtime's types are those of TensorProto.DataType; its numbers are not.
+    String type = value.getInfo().onnxType.name().replace("ONNX_TENSOR_ELEMENT_DATA_TYPE_", "");
+    return OnnxMl.TensorProto.DataType.valueOf(type).getNumber();
   }
 
   /** Whether {@link #floats} works: float32 or float16. */

@@ -20,6 +20,9 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.Set;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import java.util.zip.GZIPOutputStream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.bench.Accuracy;
@@ -36,6 +39,7 @@ import org.taco4j.compute.Backends;
 import org.taco4j.data.DataFingerprint;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.data.ImageDataset;
+import org.taco4j.data.ImageFile;
 import org.taco4j.data.ImageFolders;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
@@ -146,8 +150,7 @@ final class Specializer {
     List<LayerWise.Plan> plans = plan(dense, layers);
     long[] imageShape = preprocessor.shape(1);
     int batch = input.batchSize(preprocessing.cropHeight(), preprocessing.cropWidth());
-    List<Integer> outputsOfTask =
-        java.util.stream.IntStream.range(0, data.classes().size()).boxed().toList();
+    List<Integer> outputsOfTask = IntStream.range(0, data.classes().size()).boxed().toList();
 
     long start = System.nanoTime();
     stage("dense accuracy", 0);
@@ -173,22 +176,14 @@ final class Specializer {
             .run(
                 plans,
                 Objects.requireNonNull(recipe.damping()),
-                recipe.memory() == null
-                    ? MemorySize.defaultBytes()
-                    : MemorySize.parse(recipe.memory()),
+                memory(),
                 calibration,
                 heldOut,
                 new SolveProgress(plans.size()));
     double correctSeconds = 0;
     if ("mean-variance".equals(recipe.correct())) {
       start = System.nanoTime();
-      List<Layer> corrected =
-          LayerDiscovery.discover(compressed).stream()
-              .filter(layer -> plans.stream().anyMatch(p -> p.layer().name().equals(layer.name())))
-              .toList();
-      stage("channel correction", corrected.size());
-      new ChannelCorrection(dense, compressed, workers, notices)
-          .correct(corrected, calibration, progress::step);
+      correct(dense, compressed, plans, data.calibration(), preprocessor, batch, workers);
       correctSeconds = secondsSince(start);
     }
 
@@ -273,6 +268,55 @@ final class Specializer {
         recipe.toMap());
   }
 
+  private long memory() {
+    return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
+  }
+
+  /** The channel correction, on as many of the calibration images as memory allows. */
+  private void correct(
+      OnnxModel dense,
+      OnnxModel compressed,
+      List<LayerWise.Plan> plans,
+      List<ImageFile> calibration,
+      Preprocessor preprocessor,
+      int batch,
+      Workers workers) {
+    Set<String> pruned =
+        plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
+    List<Layer> layers =
+        LayerDiscovery.discover(compressed).stream()
+            .filter(layer -> pruned.contains(layer.name()))
+            .toList();
+    long bytes = ChannelCorrection.bytesPerImage(dense, layers, preprocessor.shape(1));
+    long affordable = Math.max(batch, memory() / Math.max(1, bytes));
+    List<ImageFile> images = calibration;
+    if (affordable < calibration.size()) {
+      // Files are ordered by class: evenly spaced ones are spread over the classes.
+      images = new ArrayList<>();
+      for (long i = 0; i < affordable; i++) {
+        images.add(calibration.get((int) (i * calibration.size() / affordable)));
+      }
+      notices.add(
+          "fewer-correction-images",
+          dense.source(),
+          "the channel correction ran on "
+              + affordable
+              + " of "
+              + calibration.size()
+              + " images: it keeps "
+              + MemorySize.describe(bytes)
+              + " for each, and --memory is "
+              + MemorySize.describe(memory()),
+          affordable);
+    }
+    stage("channel correction", layers.size());
+    new ChannelCorrection(dense, compressed, workers, notices)
+        .correct(
+            layers,
+            new ImageBatches(images, preprocessor, batch, workers, notices),
+            progress::step);
+  }
+
   private ImageFolders.Request request(OnnxModel source, int outputs) {
     return new ImageFolders.Request(
         Objects.requireNonNull(recipe.data()).stream().map(Path::of).toList(),
@@ -289,7 +333,7 @@ final class Specializer {
 
   private static void restrictHead(OnnxModel dense, List<TaskClass> classes, int outputs) {
     List<Integer> indices = classes.stream().map(TaskClass::modelIndex).toList();
-    List<Integer> all = java.util.stream.IntStream.range(0, outputs).boxed().toList();
+    List<Integer> all = IntStream.range(0, outputs).boxed().toList();
     if (!indices.equals(all)) {
       HeadRestriction.restrict(dense, indices);
     }

@@ -108,6 +108,41 @@ public final class ChannelCorrection {
     }
   }
 
+  /**
+   * Memory that correcting takes for each image, in bytes: the largest sum of what is kept between
+   * two stages. Found by running one blank image.
+   *
+   * @param layers in graph order
+   * @param imageShape shape of a batch of one image, in the model's layout
+   */
+  public static long bytesPerImage(OnnxModel model, List<Layer> layers, long[] imageShape) {
+    ModelInput input = ModelInput.of(model);
+    List<OnnxModel.Stage> stages = model.stages(layers.stream().map(Layer::output).toList());
+    Set<String> kept = new LinkedHashSet<>();
+    stages.forEach(stage -> kept.addAll(stage.outputs()));
+    Map<String, Long> bytes = new HashMap<>();
+    float[] blank = new float[Math.toIntExact(imageShape[1] * imageShape[2] * imageShape[3])];
+    Map<String, Tensor> feed = input.feed(blank, 1, imageShape);
+    try (Session session = Session.open(model.withOutputs(kept, false), 1)) {
+      Map<String, Tensor> results = session.run(feed);
+      results.forEach((name, tensor) -> bytes.put(name, tensor.bytes()));
+      results.values().forEach(Tensor::close);
+      feed.forEach((name, tensor) -> bytes.put(name, tensor.bytes()));
+    } finally {
+      feed.values().forEach(Tensor::close);
+    }
+    long most = 0;
+    Set<String> live = new LinkedHashSet<>(feed.keySet());
+    for (int i = 0; i < stages.size(); i++) {
+      live.addAll(stages.get(i).outputs());
+      most = Math.max(most, live.stream().mapToLong(t -> bytes.getOrDefault(t, 0L)).sum());
+      Set<String> needed = new LinkedHashSet<>();
+      stages.subList(i + 1, stages.size()).forEach(stage -> needed.addAll(stage.inputs()));
+      live.retainAll(needed);
+    }
+    return most / Math.max(1, input.batch());
+  }
+
   private Map<String, ChannelMoments> denseMoments(
       List<Layer> layers, ImageBatches images, ModelInput input) {
     Map<String, ChannelMoments> moments = new LinkedHashMap<>();

@@ -60,6 +60,11 @@ public final class Tensor implements AutoCloseable {
     return value.getInfo().getNumElements();
   }
 
+  /** Memory that the elements take, in bytes. */
+  public long bytes() {
+    return elements() * value.getInfo().type.size;
+  }
+
   /** The element type, as ONNX numbers them (TensorProto.DataType). */
   public int elementType() {
     // The names of ONNX Runtime's types are those of TensorProto.DataType; its numbers are not.

@@ -51,6 +51,35 @@ public record Layer(
   }
 
   /**
+   * The order in which N:M and block groups run through the columns: along the input channels, at
+   * each kernel position in turn.
+   *
+   * @return [cols]: the column that stands at each position. For a convolution column
+   *     c·kernelHeight·kernelWidth + k stands at position k·channels + c; for Gemm and MatMul the
+   *     order is that of the columns
+   */
+  public int[] groupingOrder() {
+    int positions = cols() / groupingExtent();
+    int[] order = new int[cols()];
+    for (int i = 0; i < order.length; i++) {
+      order[i] = i % groupingExtent() * positions + i / groupingExtent();
+    }
+    return order;
+  }
+
+  /**
+   * How many columns in {@link #groupingOrder} belong together: what N:M's M or a block size must
+   * divide. The input channels of a group for convolutions, all columns for Gemm and MatMul.
+   */
+  public int groupingExtent() {
+    return switch (unfold) {
+      case Unfold.Convolution convolution -> convolution.channels();
+      case Unfold.LastAxis axis -> axis.features();
+      case Unfold.SecondToLastAxis axis -> axis.features();
+    };
+  }
+
+  /**
    * Where a layer's weights are stored.
    *
    * @param constant name of the initializer, or of the output of the Constant node, at the start of

@@ -1,115 +1,212 @@
 package org.taco4j.onnx;
 
+import ai.onnx.proto.OnnxMl.AttributeProto;
+import ai.onnx.proto.OnnxMl.GraphProto;
+import ai.onnx.proto.OnnxMl.ModelProto;
+import ai.onnx.proto.OnnxMl.NodeProto;
+import ai.onnx.proto.OnnxMl.StringStringEntryProto;
+import ai.onnx.proto.OnnxMl.TensorProto;
+import ai.onnx.proto.OnnxMl.TensorShapeProto;
+import ai.onnx.proto.OnnxMl.TypeProto;
+import ai.onnx.proto.OnnxMl.ValueInfoProto;
+import com.google.protobuf.ByteString;
 import java.nio.file.Path;
 import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.function.Consumer;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.AtomicFiles;
 
 /**
- * An ONNX model in memory that can be edited. What is not edited is written back as it was,
- * byte for byte as far as protobuf allows. Not thread-safe while it is edited.
+ * An ONNX model in memory that can be edited. What is not edited is written back as it was, byte
+ * for byte as far as protobuf allows. Not thread-safe while it is edited.
  */
 public final class OnnxModel {
-
-  private OnnxModel() {}
+  private final String source;
+  private ModelProto proto;
 
   /**
-   * Reads a model, its external data files included (they are mapped, not copied).
+   * The file that the model came from, until the first edit; null where it was more than a file.
+   */
+  private @Nullable ByteString original;
+
+  private @Nullable GraphIndex index;
+  private LayerDiscovery.@Nullable Found found;
+
+  private OnnxModel(String source, ModelProto proto, @Nullable ByteString original) {
+    this.source = source;
+    this.proto = proto;
+    this.original = original;
+  }
+
+  /**
+   * Reads a model, its external data files included. The files are mapped, not copied: they may be
+   * replaced or deleted while the model is in use, but not changed in place.
    *
    * @throws org.taco4j.common.TacoException of kind MODEL: no such file, not an ONNX model,
    *     truncated, an external data file that is missing, too short, or outside the model's folder,
    *     an opset or IR version this project cannot handle, a NaN or infinite weight
    */
   public static OnnxModel read(Path file) {
-    throw new UnsupportedOperationException();
+    ModelReader.Content content = ModelReader.read(file);
+    return new OnnxModel(file.toString(), content.proto(), content.original());
   }
 
   /**
    * Writes the model; the file appears whole or not at all. Weights go to one external data file,
    * {@code <file name>.data}, where the model would exceed 2 GB as one file.
+   *
+   * @throws org.taco4j.common.TacoException of kind RUNTIME when the file system refuses
    */
   public void write(Path file) {
-    throw new UnsupportedOperationException();
+    write(file, ModelWriter.PROTOBUF_LIMIT);
+  }
+
+  /** {@link #write(Path)} with another limit, in bytes, for what one file may hold. */
+  void write(Path file, long limit) {
+    ByteString bytes = original;
+    if (bytes != null && bytes.size() < limit) {
+      AtomicFiles.write(file, bytes::writeTo);
+    } else {
+      ModelWriter.write(proto, file, limit);
+    }
   }
 
   /** Bytes of the model as one protobuf, external data included: what {@link #write} would need. */
   public long sizeInBytes() {
-    throw new UnsupportedOperationException();
+    return original != null ? original.size() : ModelWriter.size(proto);
   }
 
   /** An independent copy; weights that neither side changes are shared. */
   public OnnxModel copy() {
-    throw new UnsupportedOperationException();
+    return new OnnxModel(source, proto, original);
   }
 
   /** The model as one protobuf; only where {@link #sizeInBytes} is below 2 GB. */
   public byte[] toBytes() {
-    throw new UnsupportedOperationException();
+    if (sizeInBytes() > ModelWriter.PROTOBUF_LIMIT) {
+      throw new IllegalStateException(
+          source + ": " + sizeInBytes() + " bytes do not fit one protobuf; write it to a file");
+    }
+    return original != null ? original.toByteArray() : proto.toByteArray();
   }
 
   /** Where the model was read from, for messages. */
   public String source() {
-    throw new UnsupportedOperationException();
+    return source;
   }
 
   /** Version of the default operator set. */
   public int opset() {
-    throw new UnsupportedOperationException();
+    return ModelReader.opset(proto);
   }
 
   /** The inputs that are fed at run time: graph inputs that are no initializers. */
   public List<TensorInfo> inputs() {
-    throw new UnsupportedOperationException();
+    return proto.getGraph().getInputList().stream()
+        .filter(input -> !index().isInitializer(input.getName()))
+        .map(OnnxModel::tensorInfo)
+        .toList();
   }
 
   /** The outputs. */
   public List<TensorInfo> outputs() {
-    throw new UnsupportedOperationException();
+    return proto.getGraph().getOutputList().stream().map(OnnxModel::tensorInfo).toList();
+  }
+
+  private static TensorInfo tensorInfo(ValueInfoProto info) {
+    TypeProto type = info.getType();
+    if (!type.hasTensorType()) {
+      // SEQUENCE_TYPE and the like; VALUE_NOT_SET where the model leaves the type to inference.
+      return new TensorInfo(info.getName(), type.getValueCase().name(), List.of(), false);
+    }
+    TypeProto.Tensor tensor = type.getTensorType();
+    List<Long> shape =
+        tensor.getShape().getDimList().stream()
+            .map(dim -> dim.hasDimValue() && dim.getDimValue() >= 0 ? dim.getDimValue() : -1L)
+            .toList();
+    return new TensorInfo(
+        info.getName(), TensorData.typeName(tensor.getElemType()), shape, tensor.hasShape());
   }
 
   /** The model's metadata properties. */
   public Map<String, String> metadata() {
-    throw new UnsupportedOperationException();
+    Map<String, String> metadata = new LinkedHashMap<>();
+    for (StringStringEntryProto entry : proto.getMetadataPropsList()) {
+      metadata.put(entry.getKey(), entry.getValue());
+    }
+    return metadata;
   }
 
   /** Sets one metadata property. */
   public void setMetadata(String key, String value) {
-    throw new UnsupportedOperationException();
-  }
-
-  /** How many nodes of each operator the main graph has. */
-  public Map<String, Integer> operatorCounts() {
-    throw new UnsupportedOperationException();
+    ModelProto.Builder builder = proto.toBuilder();
+    StringStringEntryProto entry =
+        StringStringEntryProto.newBuilder().setKey(key).setValue(value).build();
+    int at = 0;
+    while (at < builder.getMetadataPropsCount()
+        && !builder.getMetadataProps(at).getKey().equals(key)) {
+      at++;
+    }
+    if (at < builder.getMetadataPropsCount()) {
+      builder.setMetadataProps(at, entry);
+    } else {
+      builder.addMetadataProps(entry);
+    }
+    proto = builder.build();
+    original = null;
   }
 
   /**
-   * A copy that has the given intermediate tensors as outputs beside (or, without {@code keepOutputs},
-   * instead of) its own; nodes and weights that no output needs are left out.
+   * How many nodes of each operator the main graph has, by name; operators of other domains than
+   * the default one are called {@code domain.Operator}.
+   */
+  public Map<String, Integer> operatorCounts() {
+    Map<String, Integer> counts = new TreeMap<>();
+    for (NodeProto node : proto.getGraph().getNodeList()) {
+      counts.merge(Nodes.operator(node), 1, Integer::sum);
+    }
+    return counts;
+  }
+
+  /**
+   * A copy that has the given intermediate tensors as outputs beside (or, without {@code
+   * keepOutputs}, instead of) its own; nodes and weights that no output needs are left out. Its
+   * inputs are those of this model, needed or not.
+   *
+   * @throws IllegalArgumentException for a tensor that no node writes
    */
   public OnnxModel withOutputs(Collection<String> tensors, boolean keepOutputs) {
-    throw new UnsupportedOperationException();
+    return withGraph(GraphCutter.withOutputs(index(), tensors, keepOutputs));
   }
 
   /**
    * Cuts the model: the part that computes {@code outputs} when the tensors in {@code inputs} are
-   * given. Weights are shared with this model.
+   * given. Weights are shared with this model. An input that is not one of the model's has no
+   * declared shape.
    *
    * @param inputs the given tensors with their ONNX element types (TensorProto.DataType numbers)
    * @throws IllegalArgumentException when the outputs need more than the inputs give
    */
   public OnnxModel subgraph(Map<String, Integer> inputs, Collection<String> outputs) {
-    throw new UnsupportedOperationException();
+    return withGraph(GraphCutter.subgraph(index(), inputs, outputs));
   }
 
   /**
    * Splits the nodes of the main graph into consecutive stages, one for each of the given tensors
    * in that order and one for the rest: stage i holds the nodes that tensor i needs and no earlier
-   * stage has.
+   * stage has. Nodes that compute constants belong to no stage: {@link #subgraph} copies them to
+   * where they are read. Nodes that no output needs are left out.
    *
    * @param tensors outputs of nodes, in graph order
+   * @throws IllegalArgumentException for a tensor that no node computes from the model's inputs
    */
   public List<Stage> stages(List<String> tensors) {
-    throw new UnsupportedOperationException();
+    return GraphCutter.stages(index(), tensors);
   }
 
   /**
@@ -120,4 +217,174 @@ public final class OnnxModel {
    *     and the tensor that it was made for
    */
   public record Stage(List<String> inputs, List<String> outputs) {}
+
+  private OnnxModel withGraph(GraphProto graph) {
+    return new OnnxModel(source, proto.toBuilder().setGraph(graph).build(), null);
+  }
+
+  // What follows is for the other classes of this package.
+
+  /** Reading and writing relations of the graph as it is now. */
+  GraphIndex index() {
+    if (index == null) {
+      index = new GraphIndex(proto.getGraph());
+    }
+    return index;
+  }
+
+  /** The layers of the graph as it is now. */
+  LayerDiscovery.Found found() {
+    if (found == null) {
+      found = LayerDiscovery.search(index());
+    }
+    return found;
+  }
+
+  /** Changes the graph; all at once, or not at all when {@code change} throws. */
+  void edit(Consumer<GraphProto.Builder> change) {
+    GraphProto.Builder graph = proto.getGraph().toBuilder();
+    change.accept(graph);
+    proto = proto.toBuilder().setGraph(graph).build();
+    original = null;
+    index = null;
+    found = null;
+  }
+
+  /** Takes over everything from an edited copy of this model. */
+  void adopt(OnnxModel edited) {
+    proto = edited.proto;
+    original = edited.original;
+    index = null;
+    found = null;
+  }
+
+  /**
+   * Replaces the tensor of an initializer or Constant node; another shape goes to the declaration
+   * of an equally named graph input, too.
+   */
+  void setConstant(String name, TensorProto tensor) {
+    GraphIndex before = index();
+    int initializer = before.initializer(name);
+    TensorProto old = before.stored(name);
+    if (old == null) {
+      throw new IllegalArgumentException("no constant '" + name + "'");
+    }
+    boolean sameShape = old.getDimsList().equals(tensor.getDimsList());
+    LayerDiscovery.Found layers = found;
+    edit(
+        graph -> {
+          if (initializer >= 0) {
+            graph.setInitializer(initializer, tensor);
+          } else {
+            int node = before.producer(name);
+            graph.setNode(node, constantNode(graph.getNode(node), tensor));
+          }
+          for (int i = 0; i < graph.getInputCount() && !sameShape; i++) {
+            if (graph.getInput(i).getName().equals(name)) {
+              graph.setInput(i, declare(name, tensor));
+            }
+          }
+        });
+    if (sameShape) {
+      // Layers know shapes and names, no values: what was found stays true.
+      index = before.with(proto.getGraph());
+      found = layers;
+    }
+  }
+
+  private static NodeProto constantNode(NodeProto node, TensorProto tensor) {
+    return node.toBuilder()
+        .clearAttribute()
+        .addAttribute(
+            AttributeProto.newBuilder()
+                .setName("value")
+                .setType(AttributeProto.AttributeType.TENSOR)
+                .setT(tensor))
+        .build();
+  }
+
+  private static ValueInfoProto declare(String name, TensorProto tensor) {
+    TensorShapeProto.Builder shape = TensorShapeProto.newBuilder();
+    for (long dim : tensor.getDimsList()) {
+      shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(dim));
+    }
+    return ValueInfoProto.newBuilder()
+        .setName(name)
+        .setType(
+            TypeProto.newBuilder()
+                .setTensorType(
+                    TypeProto.Tensor.newBuilder()
+                        .setElemType(tensor.getDataType())
+                        .setShape(shape)))
+        .build();
+  }
+
+  /**
+   * Adds an initializer.
+   *
+   * @param name the wished name; a number follows where it is taken
+   * @return the name it got
+   */
+  String addConstant(String name, TensorProto tensor) {
+    String unique = uniqueName(name);
+    edit(
+        graph -> {
+          TensorProto named = tensor.toBuilder().setName(unique).build();
+          graph.addInitializer(named);
+          if (proto.getIrVersion() < 4) {
+            // Before IR 4 every initializer is a graph input, too.
+            graph.addInput(declare(unique, named));
+          }
+        });
+    return unique;
+  }
+
+  /** A name for a tensor that no other has. */
+  String uniqueName(String wished) {
+    Set<String> taken = index().names();
+    String name = wished;
+    for (int i = 2; taken.contains(name); i++) {
+      name = wished + "_" + i;
+    }
+    return name;
+  }
+
+  /** Removes declared types and shapes of tensors (of no inputs and outputs). */
+  void forgetShapes(Set<String> tensors) {
+    edit(
+        graph -> {
+          for (int i = graph.getValueInfoCount() - 1; i >= 0; i--) {
+            if (tensors.contains(graph.getValueInfo(i).getName())) {
+              graph.removeValueInfo(i);
+            }
+          }
+        });
+  }
+
+  /** Removes those of the given constants that nothing reads any more. */
+  void dropUnused(Collection<String> constants) {
+    GraphIndex now = index();
+    Set<String> unused = new java.util.HashSet<>(constants);
+    unused.removeIf(name -> !now.uses(name).isEmpty() || now.isOutput(name));
+    edit(
+        graph -> {
+          for (int i = graph.getInitializerCount() - 1; i >= 0; i--) {
+            if (unused.contains(graph.getInitializer(i).getName())) {
+              graph.removeInitializer(i);
+            }
+          }
+          for (int i = graph.getInputCount() - 1; i >= 0; i--) {
+            if (unused.contains(graph.getInput(i).getName())) {
+              graph.removeInput(i);
+            }
+          }
+          for (int i = graph.getNodeCount() - 1; i >= 0; i--) {
+            NodeProto node = graph.getNode(i);
+            if (Nodes.is(node, "Constant") && unused.contains(node.getOutput(0))) {
+              graph.removeNode(i);
+            }
+          }
+        });
+    forgetShapes(unused);
+  }
 }

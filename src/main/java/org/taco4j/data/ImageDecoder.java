@@ -36,7 +36,8 @@ import org.taco4j.common.TacoException;
  * </ul>
  *
  * <p>JPEG, PNG, BMP and lossless WebP give Pillow's very bytes. Lossy WebP differs from libwebp by
- * two to four levels on average: the decoder in use (TwelveMonkeys) does not interpolate chroma.
+ * two to four levels on average, because the decoder in use (TwelveMonkeys) does not interpolate
+ * chroma and converts colours more coarsely.
  *
  * <p>Thread-safe; no temporary files, nothing global is changed.
  */
@@ -93,11 +94,18 @@ public final class ImageDecoder {
       throw e;
     } catch (IOException | RuntimeException e) {
       // ImageIO's readers answer corrupt data with all kinds of runtime exceptions.
-      String message = e.getMessage();
-      String name = e.getClass().getSimpleName();
-      throw new UnreadableImageException(
-          file, message == null || message.isBlank() ? name : name + ": " + message, e);
+      throw new UnreadableImageException(file, reason(e), e);
     }
+  }
+
+  private static String reason(Exception e) {
+    String message = e.getMessage();
+    String name = e.getClass().getSimpleName();
+    if (message == null || message.isBlank()) {
+      return name;
+    }
+    // A reader's own words need no name; the message of others is often a bare number or path.
+    return e instanceof IIOException ? message : name + ": " + message;
   }
 
   private static RgbImage decode(Path file, byte[] bytes)

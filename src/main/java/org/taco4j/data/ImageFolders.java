@@ -73,7 +73,7 @@ public final class ImageFolders {
      * @throws TacoException of kind USAGE
      */
     public Request {
-      roots = List.copyOf(roots);
+      roots = roots.stream().distinct().toList();
       onlyClasses = List.copyOf(onlyClasses);
       modelClasses = modelClasses.map(List::copyOf);
       if (roots.isEmpty()) {

@@ -7,6 +7,7 @@ import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -320,11 +321,9 @@ public record Preprocessing(
           option + " takes numbers such as 0.485,0.456,0.406, not '" + text + "'",
           e);
     }
-    if (values.size() == 1) {
-      return List.of(values.get(0), values.get(0), values.get(0));
-    }
-    requireThree(option, values);
-    return List.copyOf(values);
+    List<Float> channels = values.size() == 1 ? Collections.nCopies(3, values.getFirst()) : values;
+    requireThree(option, channels);
+    return List.copyOf(channels);
   }
 
   /**

@@ -68,24 +68,25 @@ final class Resampler {
       DoubleUnaryOperator kernel,
       Window window) {
     Weights vertical =
-        Weights.of(image.height(), height, window.y(), window.height(), support, kernel);
+        image.height() == height
+            ? null
+            : Weights.of(image.height(), height, window.y(), window.height(), support, kernel);
     // Only the rows that the vertical pass will read go through the horizontal one.
-    int firstRow = vertical.first[0];
-    int last = window.height() - 1;
-    int rows = vertical.first[last] + vertical.count[last] - firstRow;
-
-    byte[] between;
+    int firstRow = vertical == null ? window.y() : vertical.start();
+    int rows = vertical == null ? window.height() : vertical.end() - firstRow;
+    RgbImage between;
     if (image.width() == width) {
-      between = crop(image, new Window(window.x(), firstRow, window.width(), rows)).rgb();
+      between = crop(image, new Window(window.x(), firstRow, window.width(), rows));
     } else {
       Weights horizontal =
           Weights.of(image.width(), width, window.x(), window.width(), support, kernel);
-      between = horizontalPass(image, firstRow, rows, horizontal);
+      between =
+          new RgbImage(window.width(), rows, horizontalPass(image, firstRow, rows, horizontal));
     }
-    if (image.height() == height) {
-      return new RgbImage(window.width(), window.height(), between);
+    if (vertical == null) {
+      return between;
     }
-    byte[] out = verticalPass(between, 3 * window.width(), firstRow, vertical);
+    byte[] out = verticalPass(between.rgb(), 3 * window.width(), firstRow, vertical);
     return new RgbImage(window.width(), window.height(), out);
   }
 
@@ -214,6 +215,17 @@ final class Resampler {
       this.count = new int[outputs];
       this.values = new int[outputs * stride];
       this.stride = stride;
+    }
+
+    /** The first input position that any output needs. */
+    int start() {
+      return first[0];
+    }
+
+    /** One past the last input position that any output needs. */
+    int end() {
+      int last = first.length - 1;
+      return first[last] + count[last];
     }
 
     static Weights of(

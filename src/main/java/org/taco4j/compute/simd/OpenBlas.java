@@ -6,17 +6,13 @@ import static java.lang.foreign.ValueLayout.JAVA_DOUBLE;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
 
-import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.Linker;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.Arrays;
-import java.util.List;
 import java.util.Map;
 import org.bytedeco.javacpp.Loader;
 import org.jspecify.annotations.Nullable;
@@ -58,7 +54,6 @@ record OpenBlas(
 
   private static Loaded load() {
     try {
-      preferAvx512OnAmd();
       Loader.load(org.bytedeco.openblas.global.openblas.class);
       for (Map.Entry<String, String> loaded : Loader.getLoadedLibraries().entrySet()) {
         // The keys are "name@version"; the preset loads its JNI part and a variant without LAPACK
@@ -71,49 +66,6 @@ record OpenBlas(
       return new Loaded(null, "JavaCPP did not load a library named openblas");
     } catch (LinkageError | IllegalArgumentException e) {
       return new Loaded(null, String.valueOf(e.getMessage()).lines().findFirst().orElse(""));
-    }
-  }
-
-  /**
-   * OpenBLAS takes its 256-bit Haswell kernels on AMD processors it does not know, which is half of
-   * what an AVX-512 one of these can do (Zen 5: 125 instead of 235 float32 GFLOP/s a core). It
-   * reads the environment variable when it is loaded; a value that the user set stays.
-   */
-  private static void preferAvx512OnAmd() {
-    Path cpuInfo = Path.of("/proc/cpuinfo");
-    if (System.getenv("OPENBLAS_CORETYPE") != null || !Files.isReadable(cpuInfo)) {
-      return;
-    }
-    String info;
-    try {
-      info = Files.readString(cpuInfo);
-    } catch (IOException e) {
-      return; // OpenBLAS then chooses by itself
-    }
-    List<String> flags =
-        info.lines()
-            .filter(line -> line.startsWith("flags"))
-            .findFirst()
-            .map(line -> Arrays.asList(line.split("\\s+", -1)))
-            .orElse(List.of());
-    if (info.contains("AuthenticAMD")
-        && flags.containsAll(List.of("avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"))) {
-      Linker linker = Linker.nativeLinker();
-      MethodHandle setenv =
-          linker.downcallHandle(
-              linker.defaultLookup().findOrThrow("setenv"),
-              FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT));
-      try (Arena arena = Arena.ofConfined()) {
-        int failed =
-            (int)
-                setenv.invokeExact(
-                    arena.allocateFrom("OPENBLAS_CORETYPE"), arena.allocateFrom("SkylakeX"), 0);
-        if (failed != 0) {
-          throw new IllegalStateException("setenv: out of memory");
-        }
-      } catch (Throwable e) {
-        throw unexpected(e);
-      }
     }
   }
 

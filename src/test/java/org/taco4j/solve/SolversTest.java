@@ -1,0 +1,430 @@
+package org.taco4j.solve;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.compute.scalar.ScalarBackend;
+import org.taco4j.compute.simd.SimdBackend;
+
+/** What holds for every solver, and the corners of each. */
+final class SolversTest {
+  private static final Workers WORKERS = new Workers(2);
+  private static final Backend SIMD = SimdBackend.create(WORKERS);
+  private static final List<Backend> BACKENDS =
+      List.of(new ScalarBackend(WORKERS), SIMD, SimdBackend.createWithoutNatives(WORKERS));
+
+  private final Random random = new Random(7);
+
+  @Test
+  void areFoundByName() {
+    assertEquals(List.of("fast", "wanda", "magnitude"), Solvers.names());
+    for (String name : Solvers.names()) {
+      assertEquals(name, Solvers.byName(name).name());
+    }
+    TacoException e = assertThrows(TacoException.class, () -> Solvers.byName("obd"));
+    assertEquals(TacoException.Kind.USAGE, e.kind());
+    assertTrue(e.getMessage().contains("obd") && e.getMessage().contains("wanda"), e.getMessage());
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  void removeExactlyTheNumberAskedFor(String solver) {
+    int[][] shapes = {
+      {1, 1}, {1, 17}, {3, 127}, {17, 128}, {7, 129}, {10, 10}, {5, 300}, {33, 260}
+    };
+    for (int[] shape : shapes) {
+      for (double sparsity : new double[] {0, 0.1, 0.3, 0.5, 0.58, 0.7, 0.9, 0.999}) {
+        long expected = Pattern.portion((long) shape[0] * shape[1], sparsity);
+        checkCount(solver, shape[0], shape[1], new Pattern.Unstructured(sparsity), expected);
+      }
+    }
+    for (int[] shape : new int[][] {{1, 4}, {3, 128}, {7, 132}, {33, 260}}) {
+      long weights = (long) shape[0] * shape[1];
+      checkCount(solver, shape[0], shape[1], new Pattern.NM(2, 4), weights / 2);
+      checkCount(solver, shape[0], shape[1], new Pattern.NM(1, 4), weights * 3 / 4);
+      for (double sparsity : new double[] {0, 0.3, 0.58, 0.9}) {
+        long expected = 4 * Pattern.portion(weights / 4, sparsity);
+        checkCount(solver, shape[0], shape[1], new Pattern.Block(4, sparsity), expected);
+      }
+    }
+    checkCount(solver, 5, 320, new Pattern.NM(80, 160), 5 * 160); // a group beyond 128 columns
+  }
+
+  private void checkCount(String solver, int rows, int cols, Pattern pattern, long expected) {
+    float[] weights = gaussian(rows * cols);
+    Hessian hessian = hessian(cols, 2 * cols, 0);
+    int[] order = shuffled(cols);
+    SolveRequest request =
+        new SolveRequest("layer", weights, rows, cols, hessian, order, pattern, 0.01);
+    for (Backend backend : BACKENDS) {
+      LayerSolution solution = Solvers.byName(solver).solve(request, backend);
+      String what = "%s %s [%d, %d]".formatted(solver, pattern, rows, cols);
+      assertEquals(expected, solution.removed(), what);
+      for (int i = 0; i < weights.length; i++) {
+        assertTrue(solution.kept()[i] || Float.floatToRawIntBits(solution.weights()[i]) == 0, "+0");
+        assertTrue(Float.isFinite(solution.weights()[i]));
+      }
+      checkGroups(pattern, solution, rows, cols, order);
+    }
+  }
+
+  private static void checkGroups(
+      Pattern pattern, LayerSolution solution, int rows, int cols, int[] order) {
+    int size = pattern.groupSize();
+    for (int row = 0; row < rows; row++) {
+      for (int group = 0; group < cols; group += size) {
+        int kept = 0;
+        for (int i = group; i < group + size; i++) {
+          kept += solution.kept()[row * cols + order[i]] ? 1 : 0;
+        }
+        switch (pattern) {
+          case Pattern.NM nm -> assertEquals(nm.kept(), kept);
+          case Pattern.Block block -> assertTrue(kept == 0 || kept == block.groupSize());
+          case Pattern.Unstructured unstructured -> {}
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  void leaveTheWeightsAloneAtSparsityZero(String solver) {
+    float[] weights = gaussian(17 * 300);
+    for (String pattern : List.of("0", "4:4", "block4:0")) {
+      for (Backend backend : BACKENDS) {
+        LayerSolution solution = solve(solver, weights, 17, hessian(300, 600, 0), pattern, backend);
+        assertArrayEquals(weights, solution.weights());
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  void giveTheSameBytesAtAnyNumberOfThreads(String solver) {
+    float[] weights = gaussian(301 * 300);
+    Hessian hessian = hessian(300, 200, 5);
+    for (String pattern : List.of("0.7", "2:4", "block4:0.5")) {
+      LayerSolution first = null;
+      for (int threads = 1; threads <= 3; threads++) {
+        try (Workers workers = new Workers(threads)) {
+          LayerSolution solution =
+              solve(solver, weights, 301, hessian, pattern, SimdBackend.create(workers));
+          first = first == null ? solution : first;
+          assertArrayEquals(first.weights(), solution.weights());
+          assertArrayEquals(first.kept(), solution.kept());
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  void countZerosAsRemovedFirst(String solver) {
+    float[] weights = gaussian(20 * 50);
+    for (int row = 0; row < 20; row++) {
+      Arrays.fill(weights, row * 50, row * 50 + 20, 0);
+    }
+    LayerSolution solution = solve(solver, weights, 20, hessian(50, 100, 0), "0.4", SIMD);
+    // Just the zeros go, so nothing needs to be made up for.
+    assertArrayEquals(weights, solution.weights());
+    assertEquals(400, solution.removed());
+  }
+
+  @Test
+  void breakTiesByTheLowestIndex() {
+    float[] weights = new float[4 * 6];
+    Arrays.fill(weights, -1);
+    Hessian identity = identity(6);
+    LayerSolution magnitude = solve("magnitude", weights, 4, identity, "0.5", SIMD);
+    LayerSolution wanda = solve("wanda", weights, 4, identity, "0.5", SIMD);
+    for (int i = 0; i < 24; i++) {
+      assertEquals(i >= 12, magnitude.kept()[i]);
+      assertEquals(i % 6 >= 3, wanda.kept()[i]);
+    }
+    for (String solver : Solvers.names()) {
+      LayerSolution groups = solve(solver, Arrays.copyOf(weights, 16), 4, identity(4), "2:4", SIMD);
+      for (int i = 0; i < 16; i++) {
+        assertEquals(i % 4 >= 2, groups.kept()[i], solver);
+      }
+    }
+  }
+
+  @Test
+  void fastReportsDeadColumnsAndRemovesThemFirst() {
+    float[] weights = gaussian(16 * 40);
+    for (Backend backend : BACKENDS) {
+      LayerSolution solution = solve("fast", weights, 16, hessian(40, 80, 9), "0.5", backend);
+      assertEquals(9, solution.deadColumns());
+      for (int i = 0; i < weights.length; i++) {
+        assertTrue(i % 40 >= 9 || solution.weights()[i] == 0);
+        assertTrue(i % 40 >= 9 || !solution.kept()[i]);
+      }
+    }
+    assertEquals(9, solve("wanda", weights, 16, hessian(40, 80, 9), "0.5", SIMD).deadColumns());
+  }
+
+  @Test
+  void fastBeatsTheOthersEvenOnFewSamples() {
+    float[] weights = gaussian(64 * 200);
+    for (int samples : new int[] {50, 400}) {
+      Hessian hessian = hessian(200, samples, 0);
+      for (String pattern : List.of("0.5", "0.8", "2:4", "block4:0.5")) {
+        double fast = error("fast", weights, 64, hessian, pattern);
+        double wanda = error("wanda", weights, 64, hessian, pattern);
+        double magnitude = error("magnitude", weights, 64, hessian, pattern);
+        String what = "%s: %s, %s, %s".formatted(pattern, fast, wanda, magnitude);
+        assertTrue(fast < 0.9 * wanda && fast < 0.9 * magnitude, what);
+      }
+    }
+  }
+
+  private static double error(
+      String solver, float[] weights, int rows, Hessian hessian, String pattern) {
+    LayerSolution solution = solve(solver, weights, rows, hessian, pattern, SIMD);
+    return LayerError.relative(weights, solution.weights(), rows, hessian.cols(), hessian, SIMD);
+  }
+
+  @Test
+  void fastRaisesTheDampingUntilTheHessianCanBeFactored() {
+    float[] weights = gaussian(8 * 150);
+    // 20 samples for 150 columns: without damping every pivot from the 21st on is rounding error.
+    Hessian singular = hessian(150, 20, 0);
+    SolveRequest request =
+        new SolveRequest(
+            "layer",
+            weights,
+            8,
+            150,
+            singular,
+            SolveRequest.naturalOrder(150),
+            Pattern.parse("0.5"),
+            0);
+    for (Backend backend : BACKENDS) {
+      LayerSolution solution = Solvers.byName("fast").solve(request, backend);
+      assertTrue(solution.dampingEscalations() >= 1);
+      // 1e-8, 1e-7, …
+      double expected = 1e-8 * Math.pow(10, solution.dampingEscalations() - 1);
+      assertEquals(expected, solution.damping(), 1e-9 * expected);
+      double error = LayerError.relative(weights, solution.weights(), 8, 150, singular, backend);
+      assertTrue(error < 0.1, "error " + error);
+    }
+    LayerSolution asked = solve("fast", weights, 8, singular, "0.5", SIMD);
+    assertEquals(0, asked.dampingEscalations());
+    assertEquals(0.01, asked.damping());
+  }
+
+  @Test
+  void fastRefusesHessiansThatAreNone() {
+    double[] negative = new double[9];
+    negative[0] = 1;
+    negative[4] = -5;
+    negative[8] = 1;
+    double[] nan = new double[9];
+    Arrays.fill(nan, 1);
+    nan[1] = Double.NaN;
+    nan[3] = Double.NaN;
+    double[] infinite = new double[9];
+    infinite[8] = Double.POSITIVE_INFINITY;
+    for (double[] h : List.of(negative, nan, infinite)) {
+      Hessian hessian = new Hessian(DoubleMatrix.of(h, 3, 3), 1);
+      for (Backend backend : BACKENDS) {
+        TacoException e =
+            assertThrows(
+                TacoException.class, () -> solve("fast", new float[6], 2, hessian, "0.5", backend));
+        assertEquals(TacoException.Kind.NUMERICAL, e.kind());
+        assertTrue(e.getMessage().contains("layer"), e.getMessage());
+      }
+    }
+  }
+
+  @Test
+  void sweepAlongTheOrder() {
+    // Solving the permuted problem in its natural order is solving the problem in the permuted
+    // order.
+    int rows = 9;
+    int cols = 140;
+    float[] weights = gaussian(rows * cols);
+    Hessian hessian = hessian(cols, 300, 0);
+    int[] order = shuffled(cols);
+    float[] permuted = new float[rows * cols];
+    double[] permutedH = new double[cols * cols];
+    for (int i = 0; i < cols; i++) {
+      for (int row = 0; row < rows; row++) {
+        permuted[row * cols + i] = weights[row * cols + order[i]];
+      }
+      for (int j = 0; j < cols; j++) {
+        permutedH[i * cols + j] = hessian.values().at(order[i], order[j]);
+      }
+    }
+    Hessian h = new Hessian(DoubleMatrix.of(permutedH, cols, cols), 300);
+    for (String pattern : List.of("0.5", "2:4", "block4:0.5")) {
+      SolveRequest request =
+          new SolveRequest(
+              "layer", weights, rows, cols, hessian, order, Pattern.parse(pattern), 0.01);
+      float[] expected = solve("fast", permuted, rows, h, pattern, SIMD).weights();
+      float[] actual = Solvers.byName("fast").solve(request, SIMD).weights();
+      for (int i = 0; i < cols; i++) {
+        for (int row = 0; row < rows; row++) {
+          assertEquals(expected[row * cols + i], actual[row * cols + order[i]]);
+        }
+      }
+    }
+  }
+
+  @Test
+  void requestsAreChecked() {
+    Hessian hessian = hessian(6, 12, 0);
+    int[] order = SolveRequest.naturalOrder(6);
+    TacoException e =
+        assertThrows(
+            TacoException.class, () -> solve("fast", new float[12], 2, hessian, "2:4", SIMD));
+    assertEquals(TacoException.Kind.USAGE, e.kind());
+    assertTrue(e.getMessage().contains("2:4") && e.getMessage().contains("6"), e.getMessage());
+    float[] broken = new float[12];
+    broken[7] = Float.NaN;
+    e = assertThrows(TacoException.class, () -> solve("fast", broken, 2, hessian, "0.5", SIMD));
+    assertEquals(TacoException.Kind.MODEL, e.kind());
+    assertTrue(e.getMessage().contains("[1, 1]"), e.getMessage());
+    Pattern half = Pattern.parse("0.5");
+    assertThrows(
+        TacoException.class,
+        () -> new SolveRequest("l", new float[12], 2, 6, hessian, order, half, -0.1));
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> new SolveRequest("l", new float[12], 2, 6, hessian, new int[6], half, 0.1));
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> new SolveRequest("l", new float[13], 2, 6, hessian, order, half, 0.1));
+  }
+
+  @Test
+  void errorsAreRelativeToTheEnergy() {
+    float[] before = {3, 4};
+    Hessian identity = identity(2);
+    for (Backend backend : BACKENDS) {
+      assertEquals(0, LayerError.relative(before, before, 1, 2, identity, backend));
+      assertEquals(
+          9 / 25.0,
+          LayerError.relative(before, new float[] {0, 4}, 1, 2, identity, backend),
+          1e-15);
+      float[] zeros = new float[2];
+      assertEquals(0, LayerError.relative(zeros, zeros, 1, 2, identity, backend));
+      assertEquals(
+          Double.POSITIVE_INFINITY, LayerError.relative(zeros, before, 1, 2, identity, backend));
+    }
+  }
+
+  @Test
+  void smallestScoresAreFoundAmongManyEquals() {
+    int count = 200_000; // several tasks
+    float[] scores = new float[count];
+    for (int i = 0; i < count; i++) {
+      scores[i] = random.nextInt(4) == 0 ? random.nextFloat() : random.nextInt(3);
+    }
+    float[] sorted = scores.clone();
+    Arrays.sort(sorted);
+    for (int k : new int[] {0, 1, 1000, count / 3, count / 2, count - 1, count}) {
+      SmallestScores.Bound bound = SmallestScores.find(scores, count, k, WORKERS);
+      boolean[] removed = new boolean[count];
+      int left = bound.mark(scores, 0, count / 2, removed, bound.ties());
+      assertEquals(0, bound.mark(scores, count / 2, count, removed, left));
+      float[] chosen = new float[k];
+      int size = 0;
+      for (int i = 0; i < count; i++) {
+        if (removed[i]) {
+          chosen[size++] = scores[i];
+        }
+      }
+      assertEquals(k, size);
+      Arrays.sort(chosen);
+      assertArrayEquals(Arrays.copyOf(sorted, k), chosen);
+    }
+  }
+
+  @Test
+  void solutionsSayWhoMadeThem() {
+    float[] weights = gaussian(3 * 8);
+    LayerSolution solution = solve("fast", weights, 3, hessian(8, 20, 0), "0.5", SIMD);
+    assertEquals("fast", solution.solver());
+    assertEquals("simd", solution.backend());
+    assertTrue(solution.seconds() > 0 && solution.gflop() > 0);
+    assertNotEquals(0, solution.removed());
+    assertFalse(Arrays.equals(weights, solution.weights()));
+  }
+
+  private static LayerSolution solve(
+      String solver, float[] weights, int rows, Hessian hessian, String pattern, Backend backend) {
+    int cols = hessian.cols();
+    return Solvers.byName(solver)
+        .solve(
+            new SolveRequest(
+                "layer",
+                weights,
+                rows,
+                cols,
+                hessian,
+                SolveRequest.naturalOrder(cols),
+                Pattern.parse(pattern),
+                0.01),
+            backend);
+  }
+
+  private float[] gaussian(int count) {
+    float[] values = new float[count];
+    for (int i = 0; i < count; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return values;
+  }
+
+  /** Of correlated, positive inputs, the first {@code dead} of which are always 0. */
+  private Hessian hessian(int cols, int samples, int dead) {
+    double[] gram = new double[cols * cols];
+    double[] x = new double[cols];
+    for (int s = 0; s < samples; s++) {
+      double common = random.nextGaussian();
+      for (int i = dead; i < cols; i++) {
+        x[i] = Math.max(0, random.nextGaussian() + common);
+      }
+      for (int i = 0; i < cols; i++) {
+        for (int j = 0; j < cols; j++) {
+          gram[i * cols + j] += x[i] * x[j];
+        }
+      }
+    }
+    return Hessian.ofGram(gram, cols, samples);
+  }
+
+  private static Hessian identity(int cols) {
+    double[] values = new double[cols * cols];
+    for (int i = 0; i < cols; i++) {
+      values[i * cols + i] = 1;
+    }
+    return new Hessian(DoubleMatrix.of(values, cols, cols), 1);
+  }
+
+  private int[] shuffled(int count) {
+    int[] order = SolveRequest.naturalOrder(count);
+    for (int i = count - 1; i > 0; i--) {
+      int j = random.nextInt(i + 1);
+      int swap = order[i];
+      order[i] = order[j];
+      order[j] = swap;
+    }
+    return order;
+  }
+}

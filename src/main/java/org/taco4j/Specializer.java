@@ -288,13 +288,15 @@ final class Specializer {
             .filter(layer -> pruned.contains(layer.name()))
             .toList();
     long bytes = ChannelCorrection.bytesPerImage(dense, layers, preprocessor.shape(1));
-    long affordable = Math.max(batch, memory() / Math.max(1, bytes));
+    int affordable =
+        Math.clamp(
+            memory() / Math.max(1, bytes), Math.min(batch, calibration.size()), calibration.size());
     List<ImageFile> images = calibration;
     if (affordable < calibration.size()) {
       // Files are ordered by class: evenly spaced ones are spread over the classes.
       images = new ArrayList<>();
-      for (long i = 0; i < affordable; i++) {
-        images.add(calibration.get((int) (i * calibration.size() / affordable)));
+      for (int i = 0; i < affordable; i++) {
+        images.add(calibration.get((int) ((long) i * calibration.size() / affordable)));
       }
       notices.add(
           "fewer-correction-images",

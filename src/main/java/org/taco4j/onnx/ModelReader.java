@@ -194,6 +194,17 @@ final class ModelReader {
     GraphProto graph = index.graph();
     for (int i = 0; i < graph.getNodeCount(); i++) {
       NodeProto node = graph.getNode(i);
+      if (node.getInputList().stream().limit(needed(node)).filter(name -> !name.isEmpty()).count()
+              < needed(node)
+          || node.getOutputCount() == 0) {
+        throw error(
+            Nodes.label(node)
+                + " has the inputs "
+                + node.getInputList()
+                + " and the outputs "
+                + node.getOutputList()
+                + ", fewer than its operator needs");
+      }
       for (String tensor : index.reads(i)) {
         if (!index.exists(tensor)) {
           throw error(
@@ -217,6 +228,26 @@ final class ModelReader {
             output -> {
               throw error("no node writes the model's output '" + output.getName() + "'");
             });
+  }
+
+  /** How many inputs the operators that this package looks into have at least. */
+  private static int needed(NodeProto node) {
+    return switch (Nodes.operator(node)) {
+      case "Conv",
+          "Gemm",
+          "MatMul",
+          "Add",
+          "Sub",
+          "Mul",
+          "Div",
+          "Pow",
+          "PRelu",
+          "Reshape",
+          "Gather" ->
+          2;
+      case "BatchNormalization" -> 5;
+      default -> 0;
+    };
   }
 
   /**

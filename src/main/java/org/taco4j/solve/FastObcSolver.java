@@ -38,6 +38,9 @@ public final class FastObcSolver implements Solver {
   /** Fixed borders of tasks, small enough for the first-level cache. */
   private static final int TASK_POSITIONS = 16;
 
+  private static final int TILE_POSITIONS = 8;
+  private static final int TILE_ROWS = 16;
+
   @Override
   public String name() {
     return "fast";
@@ -66,36 +69,38 @@ public final class FastObcSolver implements Solver {
     boolean[] kept = new boolean[rows * cols];
     FloatMatrix change = FloatMatrix.zeros(/* rows= */ cols, /* cols= */ rows); // D, transposed
     int group = pattern.groupSize();
-    int blockColumns = Math.max(group, BLOCK_COLUMNS / group * group);
+    int blockColumns = Math.min(cols, Math.max(group, BLOCK_COLUMNS / group * group));
+    // Of a block, used again by the next: [columns of the block, rows].
+    FloatMatrix block = FloatMatrix.zeros(blockColumns, rows);
+    FloatMatrix scratch = FloatMatrix.zeros(blockColumns, rows);
+    boolean[] removed = new boolean[blockColumns * rows];
     for (int end = cols; end > 0; end -= blockColumns) {
       int first = Math.max(0, end - blockColumns);
       int size = end - first;
       FloatMatrix original = change.block(first, size, 0, rows);
-      gather(request, column, dead, first, original, workers);
-      FloatMatrix inverse = copy(factor.l.block(first, size, first, size));
+      FloatMatrix w = block.block(0, size, 0, rows);
+      gather(request, column, dead, first, original, w, workers);
+      FloatMatrix factorBlock = factor.l.block(first, size, first, size);
+      FloatMatrix inverse = copy(factorBlock);
       backend.invertLower(inverse);
 
-      FloatMatrix w = copy(original);
       if (end < cols) {
-        FloatMatrix fromSwept = FloatMatrix.zeros(size, rows);
+        FloatMatrix fromSwept = scratch.block(0, size, 0, rows);
         FloatMatrix coupling = factor.l.block(end, cols - end, first, size);
         FloatMatrix swept = change.block(end, cols - end, 0, rows);
         backend.gemm(1, coupling.transposed(), swept, 0, fromSwept);
         backend.gemm(1, inverse.transposed(), fromSwept, 1, w);
       }
-      boolean[] removed = new boolean[size * rows];
       if (pattern instanceof Pattern.NM nm) {
         backend.obsSweep(inverse, w, removed, nm.kept(), nm.groupSize());
       } else {
-        int unit = group;
-        long before = (long) rows * ((cols - end) / unit);
-        long after = (long) rows * ((cols - first) / unit);
+        long before = (long) rows * ((cols - end) / group);
+        long after = (long) rows * ((cols - first) / group);
         int k =
             (int)
                 (Pattern.portion(after, pattern.sparsity())
                     - Pattern.portion(before, pattern.sparsity()));
-        FloatMatrix block = factor.l.block(first, size, first, size);
-        chooseRemoved(w, block, unit, k, removed, workers);
+        chooseRemoved(w, factorBlock, group, k, scratch.data(), removed, workers);
         backend.obsSweep(inverse, w, removed);
       }
       scatter(w, removed, original, column, first, weights, kept, workers);
@@ -204,27 +209,30 @@ public final class FastObcSolver implements Solver {
     return diagonal;
   }
 
-  /** block [size, rows] := the weights of positions first, first + 1, …; dead columns are 0. */
+  /** Both [size, rows] := the weights of positions first, first + 1, …; dead columns are 0. */
   private static void gather(
       SolveRequest request,
       int[] column,
       boolean[] dead,
       int first,
-      FloatMatrix block,
+      FloatMatrix original,
+      FloatMatrix w,
       Workers workers) {
-    int rows = request.rows();
     int cols = request.cols();
     float[] from = request.weights();
-    float[] to = block.data();
-    workers.forEach(
-        (block.rows() + TASK_POSITIONS - 1) / TASK_POSITIONS,
-        task -> {
-          int begin = task * TASK_POSITIONS;
-          int end = Math.min(block.rows(), begin + TASK_POSITIONS);
-          for (int row = 0; row < rows; row++) {
-            for (int p = begin; p < end; p++) {
-              to[block.index(p, row)] = dead[first + p] ? 0 : from[row * cols + column[first + p]];
+    forEachTile(
+        w.rows(),
+        w.cols(),
+        workers,
+        (position, endPosition, row, endRow) -> {
+          for (int p = position; p < endPosition; p++) {
+            int source = column[first + p];
+            boolean isDead = dead[first + p];
+            int to = original.index(p, 0);
+            for (int r = row; r < endRow; r++) {
+              original.data()[to + r] = isDead ? 0 : from[r * cols + source];
             }
+            System.arraycopy(original.data(), to + row, w.data(), w.index(p, row), endRow - row);
           }
         });
   }
@@ -236,17 +244,25 @@ public final class FastObcSolver implements Solver {
    *
    * @param w [size, rows]
    * @param l [size, size], the block of the factor
+   * @param scores scratch memory of [size, rows]
+   * @param removed [size, rows], overwritten
    */
   private static void chooseRemoved(
-      FloatMatrix w, FloatMatrix l, int unit, int k, boolean[] removed, Workers workers) {
+      FloatMatrix w,
+      FloatMatrix l,
+      int unit,
+      int k,
+      float[] scores,
+      boolean[] removed,
+      Workers workers) {
     int rows = w.cols();
     int units = w.rows() / unit;
-    float[] scores = new float[units * rows];
     workers.forEach(
         units,
         u -> {
           float[] rotated = new float[rows];
           int score = u * rows;
+          Arrays.fill(scores, score, score + rows, 0);
           for (int c = u * unit; c < (u + 1) * unit; c++) {
             Arrays.fill(rotated, 0);
             for (int j = c; j < (u + 1) * unit; j++) {
@@ -261,12 +277,17 @@ public final class FastObcSolver implements Solver {
             }
           }
         });
-    SmallestScores.Bound bound = SmallestScores.find(scores, scores.length, k, workers);
-    // The unit that is swept first comes first among equals: from the last position on.
-    boolean[] removedUnits = unit == 1 ? removed : new boolean[scores.length];
-    int ties = bound.ties();
-    for (int u = units - 1; u >= 0; u--) {
-      ties = bound.mark(scores, u * rows, (u + 1) * rows, removedUnits, ties);
+    SmallestScores.Bound bound = SmallestScores.find(scores, units * rows, k, workers);
+    boolean[] removedUnits = unit == 1 ? removed : new boolean[units * rows];
+    if (bound.allTies()) {
+      workers.forEach(
+          units, u -> bound.mark(scores, u * rows, (u + 1) * rows, removedUnits, bound.ties()));
+    } else {
+      // The unit that is swept first comes first among equals: from the last position on.
+      int ties = bound.ties();
+      for (int u = units - 1; u >= 0; u--) {
+        ties = bound.mark(scores, u * rows, (u + 1) * rows, removedUnits, ties);
+      }
     }
     if (unit > 1) {
       for (int j = 0; j < w.rows(); j++) {
@@ -287,18 +308,46 @@ public final class FastObcSolver implements Solver {
       Workers workers) {
     int rows = w.cols();
     int cols = column.length;
+    forEachTile(
+        w.rows(),
+        rows,
+        workers,
+        (position, endPosition, row, endRow) -> {
+          for (int p = position; p < endPosition; p++) {
+            int to = column[first + p];
+            int from = w.index(p, 0);
+            int change = original.index(p, 0);
+            for (int r = row; r < endRow; r++) {
+              float solved = w.data()[from + r];
+              original.data()[change + r] -= solved;
+              weights[r * cols + to] = solved;
+              kept[r * cols + to] = !removed[p * rows + r];
+            }
+          }
+        });
+  }
+
+  /** Something to do for positions [position, endPosition) and rows [row, endRow). */
+  @FunctionalInterface
+  private interface TileTask {
+    void accept(int position, int endPosition, int row, int endRow);
+  }
+
+  /**
+   * Cuts the transposition of a block into tiles of a few cache lines. Not square: lines of the
+   * same column are a power of two apart all too often, and eight of them still fit one set of the
+   * cache.
+   */
+  private static void forEachTile(int positions, int rows, Workers workers, TileTask task) {
     workers.forEach(
-        (w.rows() + TASK_POSITIONS - 1) / TASK_POSITIONS,
-        task -> {
-          int begin = task * TASK_POSITIONS;
-          int end = Math.min(w.rows(), begin + TASK_POSITIONS);
-          for (int row = 0; row < rows; row++) {
-            for (int p = begin; p < end; p++) {
-              float solved = w.at(p, row);
-              original.data()[original.index(p, row)] -= solved;
-              int at = row * cols + column[first + p];
-              weights[at] = solved;
-              kept[at] = !removed[p * rows + row];
+        (positions + TASK_POSITIONS - 1) / TASK_POSITIONS,
+        index -> {
+          int begin = index * TASK_POSITIONS;
+          int end = Math.min(positions, begin + TASK_POSITIONS);
+          for (int row = 0; row < rows; row += TILE_ROWS) {
+            int endRow = Math.min(rows, row + TILE_ROWS);
+            for (int p = begin; p < end; p += TILE_POSITIONS) {
+              task.accept(p, Math.min(end, p + TILE_POSITIONS), row, endRow);
             }
           }
         });

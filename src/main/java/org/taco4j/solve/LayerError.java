@@ -21,7 +21,9 @@ public final class LayerError {
     for (int i = 0; i < change.length; i++) {
       change[i] = after[i] - before[i];
     }
-    double error = backend.quadraticForm(FloatMatrix.of(change, rows, cols), hessian.values());
+    // Rounding may leave a change without effect a little below 0.
+    double error =
+        Math.max(0, backend.quadraticForm(FloatMatrix.of(change, rows, cols), hessian.values()));
     double energy = backend.quadraticForm(FloatMatrix.of(before, rows, cols), hessian.values());
     return error == 0 ? 0 : error / energy;
   }

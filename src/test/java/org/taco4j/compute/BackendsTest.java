@@ -5,7 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Path;
 import java.util.List;
+import java.util.function.Predicate;
 import org.junit.jupiter.api.Test;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -41,6 +43,19 @@ final class BackendsTest {
   }
 
   @Test
+  void saysWhyThereIsNoOpenBlasAndComputesWithoutIt() {
+    List<String> flags =
+        List.of("--add-modules=jdk.incubator.vector", "--enable-native-access=ALL-UNNAMED");
+    Predicate<String> noNatives =
+        entry -> !Path.of(entry).getFileName().toString().matches("openblas-.*-.*-.*-.*\\.jar");
+    ChildJvm.Result result = ChildJvm.run(Chooser.class, flags, noNatives, "simd");
+    assertEquals(0, result.exitCode(), result.output());
+    assertTrue(result.output().contains("chosen: simd"), result.output());
+    assertTrue(
+        result.output().contains("Vector API matrix products (no OpenBLAS: "), result.output());
+  }
+
+  @Test
   void refusesVectorsThatAreTooNarrow() {
     List<String> flags = List.of("--add-modules=jdk.incubator.vector", "-XX:MaxVectorSize=8");
     ChildJvm.Result forced = ChildJvm.run(Chooser.class, flags, "simd");
@@ -56,6 +71,7 @@ final class BackendsTest {
       try (Workers workers = new Workers(1)) {
         Backends.Choice choice = Backends.choose(args[0], workers);
         System.out.println("chosen: " + choice.backend().name() + ", " + choice.reason());
+        System.out.println(choice.backend().description());
       } catch (TacoException e) {
         System.out.println(e.getMessage());
         System.exit(e.kind().exitCode());

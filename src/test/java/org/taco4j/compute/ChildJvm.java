@@ -1,11 +1,15 @@
 package org.taco4j.compute;
 
+import java.io.File;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.Predicate;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 
 /** Runs a main class of the tests in a JVM of its own, for what depends on the JVM's flags. */
 final class ChildJvm {
@@ -20,12 +24,23 @@ final class ChildJvm {
   record Result(int exitCode, String output) {}
 
   static Result run(Class<?> main, List<String> flags, String... arguments) {
+    return run(main, flags, entry -> true, arguments);
+  }
+
+  /** With those entries of the class path only that {@code onClassPath} lets pass. */
+  static Result run(
+      Class<?> main, List<String> flags, Predicate<String> onClassPath, String... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(flags);
     command.add("-cp");
+    String classPath =
+        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
     command.add(
-        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path")));
+        Pattern.compile(File.pathSeparator, Pattern.LITERAL)
+            .splitAsStream(classPath)
+            .filter(onClassPath)
+            .collect(Collectors.joining(File.pathSeparator)));
     command.add(main.getName());
     command.addAll(List.of(arguments));
     try {

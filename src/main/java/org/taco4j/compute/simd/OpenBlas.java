@@ -14,6 +14,7 @@ import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 import java.nio.file.Path;
 import java.util.Map;
+import java.util.NoSuchElementException;
 import org.bytedeco.javacpp.Loader;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.DoubleMatrix;
@@ -64,7 +65,7 @@ record OpenBlas(
         }
       }
       return new Loaded(null, "JavaCPP did not load a library named openblas");
-    } catch (LinkageError | IllegalArgumentException e) {
+    } catch (LinkageError | IllegalArgumentException | NoSuchElementException e) {
       return new Loaded(null, String.valueOf(e.getMessage()).lines().findFirst().orElse(""));
     }
   }

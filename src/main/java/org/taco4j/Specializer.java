@@ -281,11 +281,17 @@ final class Specializer {
       Preprocessor preprocessor,
       int batch,
       Workers workers) {
+    // Depthwise layers are not pruned, but what they read has changed.
     Set<String> pruned =
         plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
+    List<Glob> include = globs(recipe.include());
+    List<Glob> exclude = globs(recipe.exclude());
     List<Layer> layers =
         LayerDiscovery.discover(compressed).stream()
-            .filter(layer -> pruned.contains(layer.name()))
+            .filter(
+                layer ->
+                    pruned.contains(layer.name())
+                        || (layer.isDepthwise() && isChosen(layer, include, exclude)))
             .toList();
     long bytes = ChannelCorrection.bytesPerImage(dense, layers, preprocessor.shape(1));
     int affordable =

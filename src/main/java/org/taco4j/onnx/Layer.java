@@ -46,6 +46,13 @@ public record Layer(
     return (long) groups() * rows * cols();
   }
 
+  /** Whether this is a convolution in which each output channel reads one input channel. */
+  public boolean isDepthwise() {
+    return unfold instanceof Unfold.Convolution convolution
+        && convolution.channels() == 1
+        && convolution.groups() > 1;
+  }
+
   /** Whether weights of this layer may be pruned. */
   public boolean prunable() {
     return whyNotPrunable.isEmpty();

@@ -74,6 +74,7 @@ public class BackendBenchmark {
         switch (backend) {
           case "scalar" -> new ScalarBackend(workers);
           case "vector" -> SimdBackend.createWithoutNatives(workers);
+          case "openblas" -> SimdBackend.createOverOpenBlas(workers);
           default -> SimdBackend.create(workers);
         };
     Random random = new Random(1);

@@ -13,8 +13,10 @@ import java.lang.foreign.MemorySegment;
 import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 import java.nio.file.Path;
+import java.util.Locale;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.Set;
 import org.bytedeco.javacpp.Loader;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.DoubleMatrix;
@@ -29,6 +31,7 @@ import org.taco4j.compute.FloatMatrix;
  */
 record OpenBlas(
     String description,
+    String core,
     MethodHandle setNumThreads,
     MethodHandle sgemm,
     MethodHandle dgemm,
@@ -40,6 +43,10 @@ record OpenBlas(
   private static final int COLUMN_MAJOR = 102;
   private static final int NO_TRANSPOSE = 111;
   private static final int TRANSPOSE = 112;
+
+  /** OpenBLAS' names for x86 kernels that use 512-bit vectors. */
+  private static final Set<String> CORES_OF_512_BITS =
+      Set.of("skylakex", "cooperlake", "sapphirerapids");
 
   /** The library, or why there is none; exactly one of the two. */
   record Loaded(@Nullable OpenBlas library, String failure) {}
@@ -80,6 +87,7 @@ record OpenBlas(
     OpenBlas openBlas =
         new OpenBlas(
             "%s %s, %s kernels".formatted(words[0], words.length > 1 ? words[1] : "", core),
+            core,
             linker.downcallHandle(
                 symbols.findOrThrow("openblas_set_num_threads"),
                 FunctionDescriptor.ofVoid(JAVA_INT)),
@@ -237,5 +245,13 @@ record OpenBlas(
       throw error;
     }
     return e instanceof RuntimeException runtime ? runtime : new IllegalStateException(e);
+  }
+
+  /** Bits of the vectors that the kernels use at the most, on x86; 0 where that is not known. */
+  int vectorBits() {
+    if (!System.getProperty("os.arch").matches("amd64|x86_64")) {
+      return 0;
+    }
+    return CORES_OF_512_BITS.contains(core.toLowerCase(Locale.ROOT)) ? 512 : 256;
   }
 }

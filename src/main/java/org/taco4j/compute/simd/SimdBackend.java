@@ -35,12 +35,25 @@ public final class SimdBackend implements Backend {
   }
 
   /**
-   * Over OpenBLAS where it loads, else over the Vector API alone; the description says which, and
-   * why.
+   * Over OpenBLAS where it loads, unless the Vector API multiplies with wider vectors here; else
+   * over the Vector API alone. The description says which, and why.
    */
   public static SimdBackend create(Workers workers) {
     OpenBlas library = OpenBlas.get().library();
-    return library == null ? createWithoutNatives(workers) : new SimdBackend(workers, library);
+    if (library == null) {
+      return createWithoutNatives(workers);
+    }
+    boolean narrow = library.vectorBits() > 0 && library.vectorBits() < vectorBits();
+    return new SimdBackend(workers, narrow ? new WideProducts(library, new VectorBlas()) : library);
+  }
+
+  /** Over OpenBLAS for all it has, however narrow its kernels are. */
+  static SimdBackend createOverOpenBlas(Workers workers) {
+    OpenBlas library = OpenBlas.get().library();
+    if (library == null) {
+      throw new IllegalStateException(OpenBlas.get().failure());
+    }
+    return new SimdBackend(workers, library);
   }
 
   /** Over the Vector API alone. */
@@ -61,9 +74,7 @@ public final class SimdBackend implements Backend {
   @Override
   public String description() {
     String missing =
-        blas instanceof OpenBlas || OpenBlas.get().library() != null
-            ? ""
-            : " (no OpenBLAS: " + OpenBlas.get().failure() + ")";
+        OpenBlas.get().library() != null ? "" : " (no OpenBLAS: " + OpenBlas.get().failure() + ")";
     return "simd: %s%s, %d-bit vectors, %d threads"
         .formatted(blas.description(), missing, vectorBits(), workers.threads());
   }

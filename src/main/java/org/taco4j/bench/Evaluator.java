@@ -1,6 +1,5 @@
 package org.taco4j.bench;
 
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.taco4j.common.TacoException;
@@ -39,9 +38,9 @@ public final class Evaluator {
       List<Integer> outputs,
       Workers workers) {
     int[] totals = new int[5];
-    List<ImageBatches.Batch> wave = new ArrayList<>();
-    Runnable run =
-        () -> {
+    images.forEachWave(
+        workers.threads(),
+        wave -> {
           int[][] counts = new int[wave.size()][];
           workers.forEach(
               wave.size(),
@@ -51,17 +50,7 @@ public final class Evaluator {
               totals[i] += count[i];
             }
           }
-          wave.clear();
-        };
-    for (ImageBatches.Batch batch : images) {
-      wave.add(batch);
-      if (wave.size() == workers.threads()) {
-        run.run();
-      }
-    }
-    if (!wave.isEmpty()) {
-      run.run();
-    }
+        });
     return new Result(
         new Accuracy(totals[0], totals[1], totals[2]),
         new Accuracy(totals[0], totals[3], totals[4]));

@@ -1,12 +1,15 @@
 package org.taco4j.calibrate;
 
+import java.nio.FloatBuffer;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -15,6 +18,7 @@ import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.RepeatedRun;
 import org.taco4j.runtime.Session;
 import org.taco4j.runtime.Tensor;
 
@@ -111,41 +115,36 @@ public final class Calibrator {
     ModelInput input = ModelInput.of(model);
     // An input of the model that a layer reads directly is no output of any node.
     Set<String> fetched = new LinkedHashSet<>(byTensor.keySet());
-    boolean readsInput = fetched.remove(input.name());
+    fetched.remove(input.name());
+    List<RepeatedRun> runs = new ArrayList<>();
     try (Session session =
         fetched.isEmpty() ? null : Session.open(model.withOutputs(fetched, false), 1)) {
-      List<ImageBatches.Batch> wave = new ArrayList<>();
-      Runnable run =
-          () -> {
-            List<Map<String, Tensor>> activations =
-                forward(session, input, images, wave, readsInput);
+      for (int i = 0; session != null && i < workers.threads(); i++) {
+        runs.add(new RepeatedRun(session));
+      }
+      images.forEachWave(
+          workers.threads(),
+          wave -> {
+            List<Map<String, Tensor>> feeds = new ArrayList<>();
             try {
+              for (ImageBatches.Batch batch : wave) {
+                feeds.add(input.feed(batch.data(), batch.count(), images.imageShape()));
+              }
+              List<Map<String, Tensor>> activations = forward(runs, feeds);
               workers.forEach(
                   tasks.size(),
                   i -> {
                     for (int b = 0; b < wave.size(); b++) {
-                      add(
-                          tasks.get(i),
-                          accumulators,
-                          activations.get(b),
-                          wave.get(b).count(),
-                          input);
+                      int count = wave.get(b).count();
+                      add(tasks.get(i), accumulators, activations.get(b), count, input);
                     }
                   });
             } finally {
-              activations.forEach(tensors -> tensors.values().forEach(Tensor::close));
-              wave.clear();
+              feeds.forEach(feed -> feed.values().forEach(Tensor::close));
             }
-          };
-      for (ImageBatches.Batch batch : images) {
-        wave.add(batch);
-        if (wave.size() == workers.threads()) {
-          run.run();
-        }
-      }
-      if (!wave.isEmpty()) {
-        run.run();
-      }
+          });
+    } finally {
+      runs.forEach(RepeatedRun::close);
     }
     List<Map.Entry<GramKey, GramAccumulator>> entries = List.copyOf(accumulators.entrySet());
     GramMatrix[] matrices = new GramMatrix[entries.size()];
@@ -157,28 +156,14 @@ public final class Calibrator {
     return result;
   }
 
+  /** The tensors of each batch that layers read: what the model computes, and its input. */
   private List<Map<String, Tensor>> forward(
-      @org.jspecify.annotations.Nullable Session session,
-      ModelInput input,
-      ImageBatches images,
-      List<ImageBatches.Batch> wave,
-      boolean readsInput) {
+      List<RepeatedRun> runs, List<Map<String, Tensor>> feeds) {
     List<Map<String, Tensor>> activations = new ArrayList<>();
-    wave.forEach(batch -> activations.add(new LinkedHashMap<>()));
-    workers.forEach(
-        wave.size(),
-        i -> {
-          ImageBatches.Batch batch = wave.get(i);
-          Map<String, Tensor> feed = input.feed(batch.data(), batch.count(), images.imageShape());
-          if (session != null) {
-            activations.get(i).putAll(session.run(feed));
-          }
-          if (readsInput) {
-            activations.get(i).putAll(feed);
-          } else {
-            feed.values().forEach(Tensor::close);
-          }
-        });
+    feeds.forEach(feed -> activations.add(new LinkedHashMap<>(feed)));
+    if (!runs.isEmpty()) {
+      workers.forEach(feeds.size(), i -> activations.get(i).putAll(runs.get(i).run(feeds.get(i))));
+    }
     return activations;
   }
 
@@ -189,9 +174,9 @@ public final class Calibrator {
       int count,
       ModelInput input) {
     String name = keys.getFirst().tensor();
-    Tensor tensor = java.util.Objects.requireNonNull(activations.get(name), name);
+    Tensor tensor = Objects.requireNonNull(activations.get(name), name);
     long[] shape = tensor.shape();
-    float[] values = tensor.floats();
+    FloatBuffer values = tensor.buffer();
     if (input.batch() > count) {
       // The runtime was fed more images than there were: only the leading ones are samples.
       if (shape.length == 0 || shape[0] % input.batch() != 0) {
@@ -199,18 +184,16 @@ public final class Calibrator {
             "tensor "
                 + name
                 + " has shape "
-                + java.util.Arrays.toString(shape)
+                + Arrays.toString(shape)
                 + ", which does not divide into the model's fixed batch of "
                 + input.batch()
                 + "; use a number of calibration images that it divides");
       }
       shape[0] = shape[0] / input.batch() * count;
-      values =
-          java.util.Arrays.copyOf(
-              values, Math.toIntExact((long) values.length / input.batch() * count));
+      values.limit(Math.toIntExact((long) values.limit() / input.batch() * count));
     }
     for (GramKey key : keys) {
-      GramAccumulator accumulator = java.util.Objects.requireNonNull(accumulators.get(key));
+      GramAccumulator accumulator = Objects.requireNonNull(accumulators.get(key));
       accumulator.add(values, shape);
     }
   }

@@ -12,12 +12,6 @@ final class DoubleGram {
   /** Tile side: its float product (1 MiB) stays in a core's L2 cache until it is added. */
   private static final int TILE = 512;
 
-  /**
-   * Below this many columns the product is one tile; above, tiles of a quarter of the columns waste
-   * at most an eighth of the work below the diagonal.
-   */
-  private static final int SMALLEST_TILE = 192;
-
   private final int cols;
   private final int tile;
   private final DoubleMatrix sum;
@@ -28,7 +22,7 @@ final class DoubleGram {
   DoubleGram(int cols, Backend backend) {
     this.cols = cols;
     this.backend = backend;
-    this.tile = Math.min(cols, Math.clamp((cols + 3) / 4, SMALLEST_TILE, TILE));
+    this.tile = Math.min(cols, TILE);
     this.sum = DoubleMatrix.zeros(cols, cols);
     this.product = new float[tile * tile];
   }
@@ -37,10 +31,14 @@ final class DoubleGram {
   void add(FloatMatrix x) {
     for (int i = 0; i < cols; i += tile) {
       int height = Math.min(tile, cols - i);
-      for (int j = i; j < cols; j += tile) {
+      FloatMatrix left = x.block(0, x.rows(), i, height);
+      FloatMatrix square = FloatMatrix.of(product, height, height);
+      backend.gramTriangle(left, square);
+      sum.block(i, height, i, height).addUpper(square);
+      for (int j = i + tile; j < cols; j += tile) {
         int width = Math.min(tile, cols - j);
         FloatMatrix part = FloatMatrix.of(product, height, width);
-        backend.gramTile(x.block(0, x.rows(), i, height), x.block(0, x.rows(), j, width), part);
+        backend.gramTile(left, x.block(0, x.rows(), j, width), part);
         sum.block(i, height, j, width).add(part);
       }
     }

@@ -1,5 +1,6 @@
 package org.taco4j.calibrate;
 
+import java.nio.FloatBuffer;
 import org.taco4j.compute.Backend;
 import org.taco4j.onnx.Unfold;
 
@@ -10,12 +11,18 @@ import org.taco4j.onnx.Unfold;
  */
 interface GramAccumulator {
   /**
+   * Samples, at the least, that are multiplied at a time: adding the product in double then costs
+   * little beside it. What comes in smaller batches waits in a tile of this size.
+   */
+  int TILE_SAMPLES = 512;
+
+  /**
    * Adds the samples in one batch of activations.
    *
    * @param activation the tensor that the layer reads, row-major; borrowed
    * @param shape its dimensions
    */
-  void add(float[] activation, long[] shape);
+  void add(FloatBuffer activation, long[] shape);
 
   /** The Gram matrix of all that was added; afterwards the accumulator is spent. */
   GramMatrix finish();

@@ -1,47 +1,43 @@
 package org.taco4j.calibrate;
 
+import java.nio.FloatBuffer;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.FloatMatrix;
 
 /** Samples are the rows of the last axis: the inputs of Gemm and MatMul. */
 final class RowGram implements GramAccumulator {
-  /** Samples that wait to be multiplied together where batches are too short to be worth it. */
-  private static final int PENDING = 256;
-
   private final int features;
   private final DoubleGram gram;
-  private final float[] pending;
-  private int pendingRows;
+
+  /** [TILE_SAMPLES, features]. */
+  private final float[] tile;
+
+  private int filled;
 
   RowGram(int features, Backend backend) {
     this.features = features;
     this.gram = new DoubleGram(features, backend);
-    this.pending = new float[PENDING * features];
+    this.tile = new float[Math.multiplyExact(TILE_SAMPLES, features)];
   }
 
   @Override
-  public void add(float[] activation, long[] shape) {
-    int rows = activation.length / features;
-    if (rows >= PENDING) {
-      gram.add(FloatMatrix.of(activation, rows, features));
-      return;
-    }
+  public void add(FloatBuffer activation, long[] shape) {
+    int rows = activation.limit() / features;
     for (int done = 0; done < rows; ) {
-      int count = Math.min(rows - done, PENDING - pendingRows);
-      System.arraycopy(
-          activation, done * features, pending, pendingRows * features, count * features);
-      pendingRows += count;
+      int count = Math.min(rows - done, TILE_SAMPLES - filled);
+      activation.get(done * features, tile, filled * features, count * features);
+      filled += count;
       done += count;
-      if (pendingRows == PENDING) {
+      if (filled == TILE_SAMPLES) {
         flush();
       }
     }
   }
 
   private void flush() {
-    if (pendingRows > 0) {
-      gram.add(FloatMatrix.of(pending, pendingRows, features));
-      pendingRows = 0;
+    if (filled > 0) {
+      gram.add(FloatMatrix.of(tile, filled, features));
+      filled = 0;
     }
   }
 

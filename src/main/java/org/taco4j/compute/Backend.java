@@ -46,6 +46,16 @@ public interface Backend {
   void gramTile(FloatMatrix left, FloatMatrix right, FloatMatrix tile);
 
   /**
+   * The upper triangle of the Gram matrix XᵀX of a few samples: {@link #gramTile} at half the work;
+   * sequential.
+   *
+   * @param samples X, [samples, n]; a transposed view where the memory holds [n, samples]
+   * @param triangle [n, n] row-major; the upper triangle with the diagonal is overwritten, below it
+   *     anything may stand afterwards
+   */
+  void gramTriangle(FloatMatrix samples, FloatMatrix triangle);
+
+  /**
    * Factors a symmetric positive definite A = L Lᵀ in place; parallel.
    *
    * @param a [n, n]; only the lower triangle is read, and becomes L; the strict upper triangle may

@@ -82,6 +82,15 @@ public record DoubleMatrix(
 
   /** Adds {@code addend}, of the same shape, to this matrix. Both must be row-major. */
   public void add(FloatMatrix addend) {
+    add(addend, false);
+  }
+
+  /** {@link #add} for the upper triangle and the diagonal only. */
+  public void addUpper(FloatMatrix addend) {
+    add(addend, true);
+  }
+
+  private void add(FloatMatrix addend, boolean upper) {
     if (addend.rows() != rows || addend.cols() != cols) {
       throw new IllegalArgumentException(
           "[%d, %d] added to [%d, %d]".formatted(addend.rows(), addend.cols(), rows, cols));
@@ -93,7 +102,7 @@ public record DoubleMatrix(
     for (int row = 0; row < rows; row++) {
       int to = index(row, 0);
       int source = addend.index(row, 0);
-      for (int col = 0; col < cols; col++) {
+      for (int col = upper ? row : 0; col < cols; col++) {
         data[to + col] += from[source + col];
       }
     }

@@ -7,6 +7,7 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.Set;
+import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -84,6 +85,25 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
   @Override
   public Iterator<Batch> iterator() {
     return new Pass();
+  }
+
+  /**
+   * Passes all batches on, in waves of {@code size}; the last wave may be smaller.
+   *
+   * @param consumer must not keep the list
+   */
+  public void forEachWave(int size, Consumer<List<Batch>> consumer) {
+    List<Batch> wave = new ArrayList<>(size);
+    for (Batch batch : this) {
+      wave.add(batch);
+      if (wave.size() == size) {
+        consumer.accept(wave);
+        wave.clear();
+      }
+    }
+    if (!wave.isEmpty()) {
+      consumer.accept(wave);
+    }
   }
 
   @SuppressWarnings("ArrayRecordComponent") // A tensor again.

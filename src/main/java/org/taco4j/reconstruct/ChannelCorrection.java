@@ -149,9 +149,9 @@ public final class ChannelCorrection {
     Set<String> outputs = new LinkedHashSet<>();
     layers.forEach(layer -> outputs.add(layer.output()));
     try (Session session = Session.open(dense.withOutputs(outputs, false), 1)) {
-      List<ImageBatches.Batch> wave = new ArrayList<>();
-      Runnable run =
-          () -> {
+      images.forEachWave(
+          workers.threads(),
+          wave -> {
             List<List<ChannelMoments>> parts = new ArrayList<>();
             wave.forEach(b -> parts.add(new ArrayList<>()));
             workers.forEach(
@@ -177,17 +177,7 @@ public final class ChannelCorrection {
                     .merge(added);
               }
             }
-            wave.clear();
-          };
-      for (ImageBatches.Batch batch : images) {
-        wave.add(batch);
-        if (wave.size() == workers.threads()) {
-          run.run();
-        }
-      }
-      if (!wave.isEmpty()) {
-        run.run();
-      }
+          });
     }
     return moments;
   }

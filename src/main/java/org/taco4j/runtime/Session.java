@@ -119,6 +119,23 @@ public final class Session implements AutoCloseable {
     }
   }
 
+  /** Runs the model into outputs that the caller allocated. */
+  void runInto(Map<String, Tensor> inputs, Map<String, Tensor> outputs) {
+    Map<String, OnnxTensorLike> values = new LinkedHashMap<>();
+    inputs.forEach((name, tensor) -> values.put(name, tensor.value()));
+    Map<String, OnnxValue> pinned = new LinkedHashMap<>();
+    outputs.forEach((name, tensor) -> pinned.put(name, tensor.value()));
+    try {
+      // The result does not own what was pinned: closing it frees nothing of the caller's.
+      session.run(values, pinned).close();
+    } catch (OrtException e) {
+      throw new TacoException(
+          TacoException.Kind.MODEL,
+          source + ": ONNX Runtime could not run the model: " + e.getMessage(),
+          e);
+    }
+  }
+
   @Override
   public void close() {
     try {

@@ -3,26 +3,30 @@ package org.taco4j.runtime;
 import ai.onnx.proto.OnnxMl;
 import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
-import ai.onnxruntime.OnnxTensorLike;
 import ai.onnxruntime.OnnxValue;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
 /** A tensor in ONNX Runtime's memory. Owned by whoever got it: close it. */
 public final class Tensor implements AutoCloseable {
   private final OnnxTensor value;
 
-  Tensor(OnnxTensor value) {
+  /** The memory, where this project allocated it. */
+  private final @Nullable FloatBuffer memory;
+
+  Tensor(OnnxTensor value, @Nullable FloatBuffer memory) {
     this.value = value;
+    this.memory = memory;
   }
 
   static Tensor of(String name, OnnxValue value) {
     if (value instanceof OnnxTensor tensor) {
-      return new Tensor(tensor);
+      return new Tensor(tensor, null);
     }
     throw TacoException.model(
         "tensor " + name + " is a " + value.getType() + "; only dense tensors are supported");
@@ -43,8 +47,14 @@ public final class Tensor implements AutoCloseable {
             .order(ByteOrder.nativeOrder())
             .asFloatBuffer();
     direct.put(data, 0, Math.toIntExact(count)).flip();
+    return over(direct, shape);
+  }
+
+  /** A float32 tensor over memory that must outlive it. */
+  static Tensor over(FloatBuffer direct, long... shape) {
     try {
-      return new Tensor(OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), direct, shape));
+      return new Tensor(
+          OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), direct, shape), direct);
     } catch (OrtException e) {
       throw new TacoException(TacoException.Kind.RUNTIME, "no tensor: " + e.getMessage(), e);
     }
@@ -79,6 +89,11 @@ public final class Tensor implements AutoCloseable {
         || value.getInfo().type == OnnxJavaType.BFLOAT16;
   }
 
+  /** Whether the elements are float32. */
+  boolean isFloat32() {
+    return value.getInfo().type == OnnxJavaType.FLOAT;
+  }
+
   /** A copy of the values, row-major; for float32 and float16 tensors. */
   public float[] floats() {
     FloatBuffer buffer = value.getFloatBuffer();
@@ -93,7 +108,15 @@ public final class Tensor implements AutoCloseable {
     return copy;
   }
 
-  OnnxTensorLike value() {
+  /**
+   * The values, row-major, for float32 and float16 tensors: the tensor's own memory where this
+   * project allocated it, and so valid no longer than the tensor; else a copy.
+   */
+  public FloatBuffer buffer() {
+    return memory == null ? FloatBuffer.wrap(floats()) : memory.duplicate();
+  }
+
+  OnnxTensor value() {
     return value;
   }
 

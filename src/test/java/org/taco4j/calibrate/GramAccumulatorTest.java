@@ -3,6 +3,7 @@ package org.taco4j.calibrate;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 
+import java.nio.FloatBuffer;
 import java.util.Arrays;
 import java.util.Random;
 import java.util.stream.Stream;
@@ -88,7 +89,7 @@ class GramAccumulatorTest {
     long samples = 0;
     for (int[] size : new int[][] {{4, 6}, {8, 3}, {4, 6}}) {
       float[] x = random(2 * size[0] * size[1], size[0]);
-      accumulator.add(x, new long[] {1, 2, size[0], size[1]});
+      accumulator.add(FloatBuffer.wrap(x), new long[] {1, 2, size[0], size[1]});
       samples += naive(unfold, 0, x, 1, size[0], size[1], expected);
     }
     assertGram(expected, samples, accumulator.finish());
@@ -107,7 +108,7 @@ class GramAccumulatorTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"1, 1", "3, 17", "17, 1021", "200, 300", "770, 5", "1030, 260"})
+  @CsvSource({"1, 1", "3, 17", "17, 1021", "200, 300", "600, 5", "1030, 700"})
   void rowsAndColumnsAgreeWithTheDefinition(int features, int samples) {
     float[] rows = random(features * samples, 3);
     double[] expected = new double[features * features];
@@ -125,7 +126,7 @@ class GramAccumulatorTest {
     for (int piece = 1; done < samples; piece = piece * 3 + 1) {
       int count = Math.min(piece, samples - done);
       byRows.add(
-          Arrays.copyOfRange(rows, done * features, (done + count) * features),
+          FloatBuffer.wrap(Arrays.copyOfRange(rows, done * features, (done + count) * features)),
           new long[] {count, features});
       done += count;
     }
@@ -139,7 +140,7 @@ class GramAccumulatorTest {
     }
     GramAccumulator byColumns =
         GramAccumulator.create(new GramKey("x", new Unfold.SecondToLastAxis(features), 0), BACKEND);
-    byColumns.add(columns, new long[] {1, features, samples});
+    byColumns.add(FloatBuffer.wrap(columns), new long[] {1, features, samples});
     assertGram(expected, samples, byColumns.finish());
   }
 
@@ -151,7 +152,7 @@ class GramAccumulatorTest {
     long samples = 0;
     for (int images : batches) {
       float[] x = random(images * channels * height * width, images);
-      accumulator.add(x, new long[] {images, channels, height, width});
+      accumulator.add(FloatBuffer.wrap(x), new long[] {images, channels, height, width});
       samples += naive(unfold, group, x, images, height, width, expected);
     }
     assertGram(expected, samples, accumulator.finish());

@@ -118,6 +118,34 @@ abstract class BackendContract {
   }
 
   @Test
+  void multipliesGramTriangles() {
+    Backend backend = create(new Workers(1));
+    // Sizes around the kernels' tiles and blocks.
+    for (int n : new int[] {1, 17, 129, 1100}) {
+      for (boolean samplesAreRows : new boolean[] {true, false}) {
+        int samples = 33;
+        FloatMatrix x = matrix(samples, n, !samplesAreRows);
+        FloatMatrix triangle = FloatMatrix.zeros(n, n);
+        Arrays.fill(triangle.data(), Float.NaN);
+        backend.gramTriangle(x, triangle);
+        FloatMatrix tile = FloatMatrix.zeros(n, n);
+        backend.gramTile(x, x, tile);
+        for (int i = 0; i < n; i++) {
+          for (int j = i; j < n; j++) {
+            double magnitude = 0;
+            for (int s = 0; s < samples; s++) {
+              magnitude += Math.abs((double) x.at(s, i) * x.at(s, j));
+            }
+            // Both sums are rounded once a sample, in orders that may differ.
+            assertEquals(
+                tile.at(i, j), triangle.at(i, j), 4 * (samples + 2) * FLOAT_UNIT * magnitude);
+          }
+        }
+      }
+    }
+  }
+
+  @Test
   void factorsPositiveDefiniteMatrices() {
     Backend backend = create(new Workers(1));
     for (int n : SIZES) {

@@ -9,7 +9,7 @@ import org.taco4j.compute.simd.SimdBackend;
 final class SimdBackendTest extends BackendContract {
   @Override
   Backend create(Workers workers) {
-    return SimdBackend.create(workers);
+    return SimdBackend.createOverOpenBlas(workers);
   }
 
   /** Else this class would test the fallback, and nobody would see. */

@@ -35,6 +35,7 @@ final class GoldenSolverTest {
     return List.of(
         new ScalarBackend(workers),
         SimdBackend.create(workers),
+        SimdBackend.createOverOpenBlas(workers),
         SimdBackend.createWithoutNatives(workers));
   }
 

@@ -67,6 +67,11 @@ public final class ScalarBackend implements Backend {
   }
 
   @Override
+  public void gramTriangle(FloatMatrix samples, FloatMatrix triangle) {
+    gramTile(samples, samples, triangle);
+  }
+
+  @Override
   public int cholesky(FloatMatrix a) {
     float[] l = a.data();
     for (int j = 0; j < a.cols(); j++) {

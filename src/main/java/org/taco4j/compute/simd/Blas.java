@@ -15,6 +15,9 @@ interface Blas {
   /** C = alpha A B + beta C, beta 0 overwriting; shapes are the caller's to check. */
   void gemm(float alpha, FloatMatrix a, FloatMatrix b, float beta, FloatMatrix c);
 
+  /** The upper triangle of C = A Aᵀ, C row-major; below it anything may stand afterwards. */
+  void upperSquare(FloatMatrix a, FloatMatrix c);
+
   /** C = alpha A B + beta C in double. */
   void gemm(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c);
 

@@ -34,6 +34,16 @@ final class FloatGemm {
 
   /** C = alpha A B + beta C; C is row-major. */
   static void multiply(float alpha, FloatMatrix a, FloatMatrix b, float beta, FloatMatrix c) {
+    multiply(alpha, a, b, beta, c, false);
+  }
+
+  /**
+   * C = alpha A B + beta C; C is row-major.
+   *
+   * @param upper whether only the upper triangle of C is wanted; below it anything may stand then
+   */
+  static void multiply(
+      float alpha, FloatMatrix a, FloatMatrix b, float beta, FloatMatrix c, boolean upper) {
     scale(beta, c);
     int depth = Math.min(DEPTH, a.cols());
     float[] packedA = new float[roundUp(Math.min(BLOCK_ROWS, c.rows()), TILE_ROWS) * depth];
@@ -44,10 +54,17 @@ final class FloatGemm {
       for (int k = 0; k < a.cols(); k += DEPTH) {
         int ks = Math.min(DEPTH, a.cols() - k);
         pack(b.block(k, ks, col, cols).transposed(), 1, TILE_COLS, packedB);
-        for (int row = 0; row < c.rows(); row += BLOCK_ROWS) {
+        int end = upper ? Math.min(c.rows(), col + cols) : c.rows();
+        for (int row = 0; row < end; row += BLOCK_ROWS) {
           int rows = Math.min(BLOCK_ROWS, c.rows() - row);
           pack(a.block(row, rows, k, ks), alpha, TILE_ROWS, packedA);
-          multiplyPacked(packedA, packedB, ks, c.block(row, rows, col, cols), edge);
+          multiplyPacked(
+              packedA,
+              packedB,
+              ks,
+              c.block(row, rows, col, cols),
+              upper ? row - col : Integer.MIN_VALUE,
+              edge);
         }
       }
     }
@@ -93,10 +110,16 @@ final class FloatGemm {
     }
   }
 
+  /**
+   * Multiplies packed panels, tile by tile.
+   *
+   * @param below how many rows further down than columns to the right C lies in the whole matrix:
+   *     tiles that lie wholly below the diagonal are left out
+   */
   private static void multiplyPacked(
-      float[] packedA, float[] packedB, int ks, FloatMatrix c, float[] edge) {
+      float[] packedA, float[] packedB, int ks, FloatMatrix c, int below, float[] edge) {
     for (int col = 0; col < c.cols(); col += TILE_COLS) {
-      for (int row = 0; row < c.rows(); row += TILE_ROWS) {
+      for (int row = 0; row < c.rows() && row + below < col + TILE_COLS; row += TILE_ROWS) {
         int rows = Math.min(TILE_ROWS, c.rows() - row);
         int cols = Math.min(TILE_COLS, c.cols() - col);
         if (rows == TILE_ROWS && cols == TILE_COLS) {

@@ -35,6 +35,7 @@ record OpenBlas(
     MethodHandle setNumThreads,
     MethodHandle sgemm,
     MethodHandle dgemm,
+    MethodHandle ssyrk,
     MethodHandle spotrf,
     MethodHandle strtri)
     implements Blas {
@@ -43,6 +44,7 @@ record OpenBlas(
   private static final int COLUMN_MAJOR = 102;
   private static final int NO_TRANSPOSE = 111;
   private static final int TRANSPOSE = 112;
+  private static final int UPPER = 121;
 
   /** OpenBLAS' names for x86 kernels that use 512-bit vectors. */
   private static final Set<String> CORES_OF_512_BITS =
@@ -93,6 +95,23 @@ record OpenBlas(
                 FunctionDescriptor.ofVoid(JAVA_INT)),
             critical(linker, symbols, "cblas_sgemm", gemmDescriptor(JAVA_FLOAT)),
             critical(linker, symbols, "cblas_dgemm", gemmDescriptor(JAVA_DOUBLE)),
+            // layout, uplo, trans, n, k, alpha, a, lda, beta, c, ldc
+            critical(
+                linker,
+                symbols,
+                "cblas_ssyrk",
+                FunctionDescriptor.ofVoid(
+                    JAVA_INT,
+                    JAVA_INT,
+                    JAVA_INT,
+                    JAVA_INT,
+                    JAVA_INT,
+                    JAVA_FLOAT,
+                    ADDRESS,
+                    JAVA_INT,
+                    JAVA_FLOAT,
+                    ADDRESS,
+                    JAVA_INT)),
             // layout, uplo, n, a, lda
             critical(
                 linker,
@@ -160,6 +179,29 @@ record OpenBlas(
           segment(b),
           b.leadingDimension(),
           beta,
+          segment(c),
+          c.leadingDimension());
+    } catch (Throwable e) {
+      throw unexpected(e);
+    }
+  }
+
+  @Override
+  public void upperSquare(FloatMatrix a, FloatMatrix c) {
+    if (!c.isRowMajor()) {
+      throw new IllegalArgumentException("the triangle must be row-major");
+    }
+    try {
+      ssyrk.invokeExact(
+          ROW_MAJOR,
+          UPPER,
+          a.isRowMajor() ? NO_TRANSPOSE : TRANSPOSE,
+          c.rows(),
+          a.cols(),
+          1f,
+          segment(a),
+          a.leadingDimension(),
+          0f,
           segment(c),
           c.leadingDimension());
     } catch (Throwable e) {

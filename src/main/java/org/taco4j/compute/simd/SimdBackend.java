@@ -47,8 +47,12 @@ public final class SimdBackend implements Backend {
     return new SimdBackend(workers, narrow ? new WideProducts(library, new VectorBlas()) : library);
   }
 
-  /** Over OpenBLAS for all it has, however narrow its kernels are. */
-  static SimdBackend createOverOpenBlas(Workers workers) {
+  /**
+   * Over OpenBLAS for all it has, however narrow its kernels are.
+   *
+   * @throws IllegalStateException where it does not load
+   */
+  public static SimdBackend createOverOpenBlas(Workers workers) {
     OpenBlas library = OpenBlas.get().library();
     if (library == null) {
       throw new IllegalStateException(OpenBlas.get().failure());
@@ -166,6 +170,12 @@ public final class SimdBackend implements Backend {
   public void gramTile(FloatMatrix left, FloatMatrix right, FloatMatrix tile) {
     FloatMatrix.checkProduct(left.transposed(), right, tile);
     blas.gemm(1, left.transposed(), right, 0, tile);
+  }
+
+  @Override
+  public void gramTriangle(FloatMatrix samples, FloatMatrix triangle) {
+    FloatMatrix.checkProduct(samples.transposed(), samples, triangle);
+    blas.upperSquare(samples.transposed(), triangle);
   }
 
   /**

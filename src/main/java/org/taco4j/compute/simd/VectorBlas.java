@@ -24,6 +24,11 @@ record VectorBlas() implements Blas {
   }
 
   @Override
+  public void upperSquare(FloatMatrix a, FloatMatrix c) {
+    FloatGemm.multiply(1, a, a.transposed(), 0, c, true);
+  }
+
+  @Override
   public void gemm(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
     if (c.isRowMajor()) {
       DoubleGemm.multiply(alpha, a, b, beta, c);

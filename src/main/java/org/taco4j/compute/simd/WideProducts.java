@@ -25,6 +25,11 @@ record WideProducts(OpenBlas library, VectorBlas vectors) implements Blas {
   }
 
   @Override
+  public void upperSquare(FloatMatrix a, FloatMatrix c) {
+    vectors.upperSquare(a, c);
+  }
+
+  @Override
   public void gemm(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
     vectors.gemm(alpha, a, b, beta, c);
   }

@@ -63,6 +63,9 @@ final class Specializer {
   /** About how long latency is measured. */
   private static final double LATENCY_SECONDS = 3;
 
+  /** Enough pairs of runs for the percentiles of models that take less than milliseconds. */
+  private static final int LATENCY_PAIRS = 1000;
+
   /** Test images from which on an accuracy at chance is an error and not only worth a notice. */
   private static final int ENOUGH_TO_JUDGE = 20;
 
@@ -109,20 +112,21 @@ final class Specializer {
   RunReport run() {
     try (RunFolder folder = RunFolder.begin(out, overwrite);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
-      RunReport report = run(folder.work(), workers);
-      AtomicFiles.writeString(folder.work().resolve("recipe.resolved.yaml"), recipe.toYaml());
-      ReportFiles.write(folder.work(), report);
-      AtomicFiles.writeString(folder.work().resolve("run.log"), String.join("\n", log) + "\n");
+      RunReport report = run(folder, workers);
+      folder.write("recipe.resolved.yaml", f -> AtomicFiles.writeString(f, recipe.toYaml()));
+      folder.write(work -> ReportFiles.write(work, report));
+      folder.write("run.log", f -> AtomicFiles.writeString(f, String.join("\n", log) + "\n"));
       folder.commit();
       return report;
     }
   }
 
-  private RunReport run(Path work, Workers workers) {
+  private RunReport run(RunFolder folder, Workers workers) {
     long begin = System.nanoTime();
     Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
     Backend backend = choice.backend();
-    say("backend: " + backend.description() + " (" + choice.reason() + ")");
+    // Backends has said so to the console.
+    log("backend " + backend.description() + " (" + choice.reason() + ")");
 
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
@@ -192,12 +196,10 @@ final class Specializer {
     compressed.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(data.classes()));
     compressed.setMetadata("taco4j.version", Taco.version());
     compressed.setMetadata("taco4j.source.sha256", sha256(file));
-    compressed.setMetadata("taco4j.recipe", recipe.forProvenance().toYaml());
-    Path written = work.resolve("model.onnx");
+    compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
     stage("writing the model", 0);
-    compressed.write(written);
-    Path writtenDense = work.resolve(".dense.onnx");
-    dense.write(writtenDense);
+    Path written = folder.write("model.onnx", compressed::write);
+    Path writtenDense = folder.write(".dense.onnx", dense::write);
 
     start = System.nanoTime();
     stage("compressed accuracy", 0);
@@ -213,7 +215,7 @@ final class Specializer {
         Session b = Session.open(written, workers.threads())) {
       latency =
           LatencyComparison.measure(
-              a, input, b, input, imageShape, workers.threads(), 1, LATENCY_SECONDS);
+              a, input, b, input, imageShape, workers.threads(), 1, LATENCY_SECONDS, LATENCY_PAIRS);
     }
     evaluateSeconds += secondsSince(start);
 
@@ -357,6 +359,10 @@ final class Specializer {
     List<Glob> exclude = globs(recipe.exclude());
     requireMatches("--include", include, layers);
     requireMatches("--exclude", exclude, layers);
+    if (recipe.layers() != null) {
+      requireMatches(
+          "the rule for", recipe.layers().stream().map(Recipe.LayerRule::glob).toList(), layers);
+    }
     List<LayerWise.Plan> plans = new ArrayList<>();
     List<String> undividable = new ArrayList<>();
     for (Layer layer : prunable) {

@@ -274,12 +274,15 @@ public final class ChannelCorrection {
       LayerWeights.fold(compressed, layer, group, weights);
     }
     float[] bias = LayerWeights.bias(compressed, layer);
-    boolean ownBias = layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());
+    // A bias that an Add behind the layer brings is no part of the output that was scaled, and
+    // that Add, not the output, takes the shift.
+    boolean addedBehind =
+        layer.bias().isPresent() && !layer.bias().get().node().equals(layer.output());
     for (int c = 0; c < channels; c++) {
-      // A bias that an Add behind the layer brings is no part of the output that was scaled.
-      bias[c] = (ownBias ? scale[c] * bias[c] : bias[c]) + shift[c];
+      bias[c] = (addedBehind ? bias[c] : scale[c] * bias[c]) + shift[c];
     }
     LayerWeights.setBias(compressed, layer, bias);
+    float[] outputShift = addedBehind ? new float[channels] : shift;
 
     workers.forEach(
         batches.size(),
@@ -288,7 +291,7 @@ public final class ChannelCorrection {
           Tensor output = Objects.requireNonNull(live.get(layer.output()));
           long[] shape = output.shape();
           float[] corrected =
-              ChannelMoments.affine(output.floats(), shape, layer.outputAxis(), scale, shift);
+              ChannelMoments.affine(output.floats(), shape, layer.outputAxis(), scale, outputShift);
           live.put(layer.output(), Tensor.ofFloats(corrected, shape));
           output.close();
         });

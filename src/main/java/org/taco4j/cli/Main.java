@@ -1,7 +1,6 @@
 package org.taco4j.cli;
 
 import java.util.List;
-import java.util.Locale;
 import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
@@ -63,13 +62,12 @@ public final class Main implements Runnable {
   }
 
   private static String outOfMemory(OutOfMemoryError error) {
-    return String.format(
-        Locale.ROOT,
-        "out of memory (%s) with a heap of at most %.1f GiB: give the JVM more, such as"
-            + " TACO_JAVA_OPTS=-Xmx8g, or ask for less: a smaller --memory, fewer --shots, fewer"
-            + " --threads",
-        error.getMessage(),
-        Runtime.getRuntime().maxMemory() / (double) (1L << 30));
+    return "out of memory ("
+        + error.getMessage()
+        + ") with a heap of at most "
+        + (Runtime.getRuntime().maxMemory() >> 20)
+        + " MiB: give the JVM more, such as TACO_JAVA_OPTS=-Xmx8g, or ask for less: a smaller"
+        + " --memory, fewer --shots, fewer --threads";
   }
 
   @Override

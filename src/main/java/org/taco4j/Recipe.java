@@ -56,7 +56,7 @@ import org.taco4j.solve.Solvers;
  * @param layout {@code nchw} or {@code nhwc}
  * @param seed of everything random
  * @param threads to compute with
- * @param memory for Gram matrices, such as {@code 4g}
+ * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
  * @param backend {@code auto}, {@code scalar} or {@code simd}
  */
 @JsonInclude(JsonInclude.Include.NON_NULL)

@@ -104,6 +104,31 @@ final class RunFolder implements AutoCloseable {
     writer.accept(work);
   }
 
+  /**
+   * Lends {@code work} a folder for temporary files on the same disk, which is deleted afterwards.
+   */
+  void withScratch(Consumer<Path> work) {
+    Path scratch = write(".scratch", RunFolder::makeFolder);
+    work.accept(scratch);
+    write(
+        folder -> {
+          try {
+            delete(scratch);
+          } catch (IOException e) {
+            throw new TacoException(
+                TacoException.Kind.RUNTIME, scratch + ": cannot be deleted: " + e, e);
+          }
+        });
+  }
+
+  private static void makeFolder(Path folder) {
+    try {
+      Files.createDirectory(folder);
+    } catch (IOException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, folder + ": cannot be created: " + e, e);
+    }
+  }
+
   /** Puts the folder in its place. */
   synchronized void commit() {
     refuseAbandoned();
@@ -149,7 +174,12 @@ final class RunFolder implements AutoCloseable {
     }
     abandoned = true;
     try {
-      delete(work);
+      try {
+        delete(work);
+      } catch (IOException e) {
+        // Another thread may just have put a temporary file there; it will not get further.
+        delete(work);
+      }
       deleteEmpty(madeParents);
     } catch (IOException e) {
       System.getLogger(RunFolder.class.getName())

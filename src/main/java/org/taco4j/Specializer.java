@@ -69,6 +69,12 @@ final class Specializer {
   /** Test images from which on an accuracy at chance is an error and not only worth a notice. */
   private static final int ENOUGH_TO_JUDGE = 20;
 
+  /**
+   * Images for the channel correction at most: it keeps activations of all of them, some MB each,
+   * and a channel's mean and variance gain nothing from more.
+   */
+  private static final int CORRECTION_IMAGES = 1024;
+
   private static final String LEFT_OUT = "left out by --include or --exclude";
 
   private final Recipe recipe;
@@ -187,7 +193,16 @@ final class Specializer {
     double correctSeconds = 0;
     if ("mean-variance".equals(recipe.correct())) {
       start = System.nanoTime();
-      correct(dense, compressed, plans, data.calibration(), preprocessor, batch, workers);
+      List<ImageFile> images = correctionImages(data.calibration());
+      folder.withScratch(
+          scratch ->
+              correct(
+                  dense,
+                  compressed,
+                  plans,
+                  new ImageBatches(images, preprocessor, batch, workers, notices),
+                  workers,
+                  scratch));
       correctSeconds = secondsSince(start);
     }
 
@@ -274,51 +289,42 @@ final class Specializer {
     return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
   }
 
-  /** The channel correction, on as many of the calibration images as memory allows. */
+  /** The calibration images, or of very many some that are spread over the classes. */
+  private List<ImageFile> correctionImages(List<ImageFile> calibration) {
+    if (calibration.size() <= CORRECTION_IMAGES) {
+      return calibration;
+    }
+    notices.add(
+        "fewer-correction-images",
+        "calibration images",
+        "the channel correction, which needs means and variances only, runs on "
+            + CORRECTION_IMAGES
+            + " of "
+            + calibration.size()
+            + " images",
+        CORRECTION_IMAGES);
+    // Files are ordered by class: evenly spaced ones are spread over the classes.
+    return IntStream.range(0, CORRECTION_IMAGES)
+        .mapToObj(i -> calibration.get((int) ((long) i * calibration.size() / CORRECTION_IMAGES)))
+        .toList();
+  }
+
   private void correct(
       OnnxModel dense,
       OnnxModel compressed,
       List<LayerWise.Plan> plans,
-      List<ImageFile> calibration,
-      Preprocessor preprocessor,
-      int batch,
-      Workers workers) {
+      ImageBatches images,
+      Workers workers,
+      Path scratch) {
     Set<String> pruned =
         plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
     List<Layer> layers =
         LayerDiscovery.discover(compressed).stream()
             .filter(layer -> pruned.contains(layer.name()))
             .toList();
-    long bytes = ChannelCorrection.bytesPerImage(dense, layers, preprocessor.shape(1));
-    int affordable =
-        Math.clamp(
-            memory() / Math.max(1, bytes), Math.min(batch, calibration.size()), calibration.size());
-    List<ImageFile> images = calibration;
-    if (affordable < calibration.size()) {
-      // Files are ordered by class: evenly spaced ones are spread over the classes.
-      images = new ArrayList<>();
-      for (int i = 0; i < affordable; i++) {
-        images.add(calibration.get((int) ((long) i * calibration.size() / affordable)));
-      }
-      notices.add(
-          "fewer-correction-images",
-          dense.source(),
-          "the channel correction ran on "
-              + affordable
-              + " of "
-              + calibration.size()
-              + " images: it keeps "
-              + MemorySize.describe(bytes)
-              + " for each, and --memory is "
-              + MemorySize.describe(memory()),
-          affordable);
-    }
     stage("channel correction", layers.size());
     new ChannelCorrection(dense, compressed, workers, notices)
-        .correct(
-            layers,
-            new ImageBatches(images, preprocessor, batch, workers, notices),
-            progress::step);
+        .correct(layers, images, memory(), scratch, progress::step);
   }
 
   private ImageFolders.Request request(OnnxModel source, int outputs) {

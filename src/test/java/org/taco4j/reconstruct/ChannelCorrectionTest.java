@@ -3,19 +3,24 @@ package org.taco4j.reconstruct;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.taco4j.TinyTask;
 import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.data.ImageFile;
@@ -30,6 +35,9 @@ import org.taco4j.runtime.Tensor;
 
 class ChannelCorrectionTest {
   private static final int IMAGES = 37;
+
+  /** Bytes; enough for all activations. */
+  private static final long MEMORY = 1 << 30;
 
   @TempDir Path folder;
 
@@ -134,7 +142,8 @@ class ChannelCorrectionTest {
       }
       assertTrue(differed, "pruning changes the means, or this test shows nothing");
 
-      new ChannelCorrection(dense, compressed, workers, notices).correct(layers, images, told::add);
+      new ChannelCorrection(dense, compressed, workers, notices)
+          .correct(layers, images, MEMORY, folder, told::add);
 
       // As it would be read back from the file.
       Path written = folder.resolve("written.onnx");
@@ -171,7 +180,7 @@ class ChannelCorrectionTest {
     assertTrue(layers.get(1).bias().isEmpty());
     try (Workers workers = new Workers(1)) {
       new ChannelCorrection(dense, compressed, workers, new Notices())
-          .correct(layers, images(false, 16, workers), name -> {});
+          .correct(layers, images(false, 16, workers), MEMORY, folder, name -> {});
     }
     Layer second = LayerDiscovery.discover(compressed).get(1);
     assertEquals("fc2", second.name());
@@ -189,7 +198,12 @@ class ChannelCorrectionTest {
     try (Workers workers = new Workers(1)) {
       ImageBatches images = images(false, 16, workers);
       new ChannelCorrection(dense, compressed, workers, new Notices())
-          .correct(List.of(LayerDiscovery.discover(compressed).getFirst()), images, name -> {});
+          .correct(
+              List.of(LayerDiscovery.discover(compressed).getFirst()),
+              images,
+              MEMORY,
+              folder,
+              name -> {});
       ChannelMoments expected = moments(dense, "c1", 1, images);
       ChannelMoments actual = moments(compressed, "c1", 1, images);
       assertEquals(expected.mean(0), actual.mean(0), 1e-5);
@@ -213,6 +227,8 @@ class ChannelCorrectionTest {
           .correct(
               List.of(LayerDiscovery.discover(compressed).getFirst()),
               images(false, 16, workers),
+              MEMORY,
+              folder,
               name -> {});
     }
     assertEquals(1, notices.list().size());
@@ -221,19 +237,52 @@ class ChannelCorrectionTest {
   }
 
   @Test
-  void theThreadsDoNotChangeTheBytes() {
-    OnnxModel dense = OnnxModel.read(network("mlp"));
+  void neitherThreadsNorMemoryChangeTheBytes() throws IOException {
+    OnnxModel dense = OnnxModel.read(network("conv"));
+    Path scratch = Files.createDirectory(folder.resolve("scratch"));
     List<byte[]> results = new ArrayList<>();
-    for (int threads : new int[] {1, 2, 5}) {
-      OnnxModel compressed = halved(dense);
-      try (Workers workers = new Workers(threads)) {
-        new ChannelCorrection(dense, compressed, workers, new Notices())
-            .correct(LayerDiscovery.discover(compressed), images(false, 7, workers), name -> {});
+    // The images alone take 28 KB: at 0 bytes all is in files, at 20,000 some.
+    for (long memory : new long[] {MEMORY, 20_000, 0}) {
+      for (int threads : new int[] {1, 2, 5}) {
+        OnnxModel compressed = halved(dense);
+        try (Workers workers = new Workers(threads)) {
+          new ChannelCorrection(dense, compressed, workers, new Notices())
+              .correct(
+                  LayerDiscovery.discover(compressed),
+                  images(false, 7, workers),
+                  memory,
+                  scratch,
+                  name -> {});
+        }
+        results.add(compressed.toBytes());
+        try (Stream<Path> left = Files.list(scratch)) {
+          assertEquals(List.of(), left.toList());
+        }
       }
-      results.add(compressed.toBytes());
     }
-    assertArrayEquals(results.get(0), results.get(1));
-    assertArrayEquals(results.get(0), results.get(2));
-    assertFalse(java.util.Arrays.equals(halved(dense).toBytes(), results.get(0)));
+    results.forEach(result -> assertArrayEquals(results.getFirst(), result));
+    assertFalse(java.util.Arrays.equals(halved(dense).toBytes(), results.getFirst()));
+  }
+
+  @Test
+  void aScratchFolderThatCannotBeWrittenIsNamed() {
+    OnnxModel dense = OnnxModel.read(network("conv"));
+    OnnxModel compressed = halved(dense);
+    Path absent = folder.resolve("absent");
+    try (Workers workers = new Workers(1)) {
+      TacoException e =
+          assertThrows(
+              TacoException.class,
+              () ->
+                  new ChannelCorrection(dense, compressed, workers, new Notices())
+                      .correct(
+                          LayerDiscovery.discover(compressed),
+                          images(false, 16, workers),
+                          0,
+                          absent,
+                          name -> {}));
+      assertEquals(TacoException.Kind.RUNTIME, e.kind());
+      assertTrue(e.getMessage().contains("absent"), e.getMessage());
+    }
   }
 }

@@ -6,6 +6,7 @@ import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.PropertyNamingStrategies;
+import com.fasterxml.jackson.databind.exc.UnrecognizedPropertyException;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
 import com.fasterxml.jackson.dataformat.yaml.YAMLGenerator;
@@ -15,9 +16,12 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
+import org.taco4j.onnx.OnnxModel;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.Solvers;
 
 /**
  * What to do, in the words of the command line: each component is the option of the same name, in
@@ -52,7 +56,7 @@ import org.taco4j.solve.Pattern;
  * @param layout {@code nchw} or {@code nhwc}
  * @param seed of everything random
  * @param threads to compute with
- * @param memory for Gram matrices, such as {@code 4g}
+ * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
  * @param backend {@code auto}, {@code scalar} or {@code simd}
  */
 @JsonInclude(JsonInclude.Include.NON_NULL)
@@ -95,7 +99,28 @@ public record Recipe(
    */
   @JsonInclude(JsonInclude.Include.NON_NULL)
   public record LayerRule(
-      String match, @Nullable Double sparsity, @Nullable String pattern, @Nullable String solver) {}
+      @Nullable String match,
+      @Nullable Double sparsity,
+      @Nullable String pattern,
+      @Nullable String solver) {
+
+    /** The glob. */
+    Glob glob() {
+      if (match == null) {
+        throw TacoException.usage("a rule of 'layers' has no 'match': say which layers it is for");
+      }
+      return new Glob(match);
+    }
+
+    /** Throws an exception of kind USAGE for what cannot be meant. */
+    private void check(Pattern general) {
+      glob();
+      if (solver != null) {
+        Solvers.byName(solver);
+      }
+      patternOf(pattern, sparsity, general);
+    }
+  }
 
   private static final ObjectMapper YAML =
       new ObjectMapper(
@@ -105,6 +130,9 @@ public record Recipe(
                   .build())
           .setPropertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
           .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES);
+
+  /** The key of a specialist's metadata under which {@link #forProvenance} stands. */
+  static final String METADATA_KEY = "taco4j.recipe";
 
   /** A recipe that says nothing. */
   public static Recipe empty() {
@@ -135,25 +163,65 @@ public record Recipe(
   /**
    * Reads a recipe from YAML.
    *
-   * @throws TacoException of kind USAGE for a file that is missing or no recipe, naming the line
+   * @throws TacoException of kind USAGE for a file that is missing or no recipe, naming the key or
+   *     the line
    */
   public static Recipe read(Path file) {
     try {
-      JsonNode tree = YAML.readTree(Files.readString(file));
-      if (tree == null || tree.isMissingNode() || tree.isNull()) {
-        return empty();
-      }
-      return YAML.treeToValue(tree, Recipe.class);
-    } catch (JsonProcessingException e) {
-      String at =
-          e.getLocation() == null || e.getLocation().getLineNr() < 1
-              ? ""
-              : " (line " + e.getLocation().getLineNr() + ")";
+      return parse(Files.readString(file));
+    } catch (UnrecognizedPropertyException e) {
       throw new TacoException(
-          TacoException.Kind.USAGE, file + ": no recipe" + at + ": " + e.getOriginalMessage(), e);
+          TacoException.Kind.USAGE,
+          file
+              + ": no recipe: there is no '"
+              + e.getPropertyName()
+              + "' here; known are "
+              + e.getKnownPropertyIds().stream()
+                  .map(String::valueOf)
+                  .sorted()
+                  .collect(Collectors.joining(", ")),
+          e);
+    } catch (JsonProcessingException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE,
+          file + ": no recipe" + lineOf(e) + ": " + e.getOriginalMessage(),
+          e);
     } catch (IOException e) {
       throw new TacoException(
-          TacoException.Kind.USAGE, file + ": the recipe cannot be read: " + e.getMessage(), e);
+          TacoException.Kind.USAGE, file + ": the recipe cannot be read: " + e, e);
+    }
+  }
+
+  private static Recipe parse(String yaml) throws JsonProcessingException {
+    JsonNode tree = YAML.readTree(yaml);
+    return tree == null || tree.isMissingNode() || tree.isNull()
+        ? empty()
+        : YAML.readValue(yaml, Recipe.class);
+  }
+
+  private static String lineOf(JsonProcessingException e) {
+    return e.getLocation() == null || e.getLocation().getLineNr() < 1
+        ? ""
+        : " (line " + e.getLocation().getLineNr() + ")";
+  }
+
+  /**
+   * What the metadata of a specialist says of how it was made; empty for other models.
+   *
+   * @throws TacoException of kind MODEL when it is damaged
+   */
+  static Optional<Recipe> ofSpecialist(OnnxModel model) {
+    String yaml = model.metadata().get(METADATA_KEY);
+    if (yaml == null) {
+      return Optional.empty();
+    }
+    try {
+      return Optional.of(parse(yaml));
+    } catch (JsonProcessingException e) {
+      throw new TacoException(
+          TacoException.Kind.MODEL,
+          model.source() + ": metadata " + METADATA_KEY + " is damaged: " + e.getOriginalMessage(),
+          e);
     }
   }
 
@@ -207,11 +275,25 @@ public record Recipe(
       throw TacoException.usage(
           "--test-fraction must be between 0 and 1, it is " + full.testFraction);
     }
+    if (full.damping != null && !(full.damping >= 0 && Double.isFinite(full.damping))) {
+      throw TacoException.usage("--damping must not be negative, it is " + full.damping);
+    }
+    if (full.threads != null && full.threads < 1) {
+      throw TacoException.usage("--threads must be at least 1, it is " + full.threads);
+    }
+    if (full.memory != null) {
+      MemorySize.parse(full.memory);
+    }
+    Solvers.byName(java.util.Objects.requireNonNull(full.solver));
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
       throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
     }
+    Pattern general = patternOf(pattern, sparsity, null);
+    for (LayerRule rule : full.layers == null ? List.<LayerRule>of() : full.layers) {
+      rule.check(general);
+    }
     ObjectNode tree = YAML.valueToTree(full);
-    tree.put("pattern", patternOf(pattern, sparsity, null).toString());
+    tree.put("pattern", general.toString());
     tree.remove("sparsity");
     return YAML.convertValue(tree, Recipe.class);
   }
@@ -260,7 +342,7 @@ public record Recipe(
     Optional<LayerRule> rule =
         layers == null
             ? Optional.empty()
-            : layers.stream().filter(r -> new Glob(r.match()).matches(layer)).findFirst();
+            : layers.stream().filter(r -> r.glob().matches(layer)).findFirst();
     if (rule.isEmpty()) {
       return new LayerChoice(general, generalSolver);
     }

@@ -4,21 +4,34 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
 import java.util.Comparator;
+import java.util.List;
+import java.util.UUID;
+import java.util.function.Consumer;
 import java.util.stream.Stream;
 import org.taco4j.common.TacoException;
 
 /**
  * The folder that a run writes. It is filled beside its place and renamed into it when the run has
- * succeeded, so that a folder of that name is always whole, and the old one stays until then.
+ * succeeded, so that a folder of that name is always whole, and the old one stays until then. When
+ * the process is told to end (Ctrl-C), what was written is deleted.
  */
 final class RunFolder implements AutoCloseable {
   private final Path target;
   private final Path work;
 
-  private RunFolder(Path target, Path work) {
+  /** Folders that were made for this one to stand in, the innermost first. */
+  private final List<Path> madeParents;
+
+  private final Thread hook = new Thread(this::abandon, "taco-clean-up");
+  private boolean abandoned;
+
+  private RunFolder(Path target, Path work, List<Path> madeParents) {
     this.target = target;
     this.work = work;
+    this.madeParents = madeParents;
+    Runtime.getRuntime().addShutdownHook(hook);
   }
 
   /**
@@ -42,17 +55,32 @@ final class RunFolder implements AutoCloseable {
             target + ": is not empty and no earlier run's folder; it will not be overwritten");
       }
     }
+    Path parent = absolute.getParent();
+    if (parent == null) {
+      throw TacoException.usage(target + ": cannot be an output folder");
+    }
+    List<Path> made = new ArrayList<>();
+    for (Path p = parent; p != null && !Files.exists(p); p = p.getParent()) {
+      made.add(p);
+    }
     try {
-      Path parent = absolute.getParent();
-      if (parent == null) {
-        throw TacoException.usage(target + ": cannot be an output folder");
-      }
       Files.createDirectories(parent);
-      Path work = Files.createTempDirectory(parent, "." + absolute.getFileName() + ".part-");
-      return new RunFolder(absolute, work);
+      return new RunFolder(
+          absolute, Files.createDirectory(beside(absolute, "part")), List.copyOf(made));
     } catch (IOException e) {
+      deleteEmpty(made);
       throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be created: " + e, e);
     }
+  }
+
+  /**
+   * A hidden name that nothing has; unlike those of {@link Files#createTempDirectory}, a folder
+   * made under it has the usual permissions.
+   */
+  private static Path beside(Path target, String what) {
+    return target.resolveSibling(
+        ".%s.%s-%s"
+            .formatted(target.getFileName(), what, UUID.randomUUID().toString().substring(0, 8)));
   }
 
   private static boolean isRunFolder(Path folder) {
@@ -63,19 +91,57 @@ final class RunFolder implements AutoCloseable {
     }
   }
 
-  /** Where to write the files. */
-  Path work() {
-    return work;
+  /** Lets {@code writer} write a file; returns where it is until the run has succeeded. */
+  synchronized Path write(String name, Consumer<Path> writer) {
+    Path file = work.resolve(name);
+    write(folder -> writer.accept(file));
+    return file;
+  }
+
+  /** Lets {@code writer} write files into the folder that it is given. */
+  synchronized void write(Consumer<Path> writer) {
+    refuseAbandoned();
+    writer.accept(work);
+  }
+
+  /**
+   * Lends {@code work} a folder for temporary files on the same disk, which is deleted afterwards.
+   */
+  void withScratch(Consumer<Path> work) {
+    Path scratch = write(".scratch", RunFolder::makeFolder);
+    work.accept(scratch);
+    write(
+        folder -> {
+          try {
+            delete(scratch);
+          } catch (IOException e) {
+            throw new TacoException(
+                TacoException.Kind.RUNTIME, scratch + ": cannot be deleted: " + e, e);
+          }
+        });
+  }
+
+  private static void makeFolder(Path folder) {
+    try {
+      Files.createDirectory(folder);
+    } catch (IOException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, folder + ": cannot be created: " + e, e);
+    }
   }
 
   /** Puts the folder in its place. */
-  void commit() {
+  synchronized void commit() {
+    refuseAbandoned();
     try {
       if (Files.exists(target)) {
-        Path old =
-            Files.createTempDirectory(target.getParent(), "." + target.getFileName() + ".old-");
-        Files.move(target, old.resolve("run"), StandardCopyOption.ATOMIC_MOVE);
-        Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
+        Path old = beside(target, "old");
+        Files.move(target, old, StandardCopyOption.ATOMIC_MOVE);
+        try {
+          Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
+        } catch (IOException e) {
+          Files.move(old, target, StandardCopyOption.ATOMIC_MOVE);
+          throw e;
+        }
         delete(old);
       } else {
         Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
@@ -85,14 +151,50 @@ final class RunFolder implements AutoCloseable {
     }
   }
 
+  private void refuseAbandoned() {
+    if (abandoned) {
+      throw new TacoException(TacoException.Kind.INTERRUPTED, target + ": the run was stopped");
+    }
+  }
+
   /** Deletes what was written, unless it was committed. */
   @Override
   public void close() {
+    abandon();
     try {
-      delete(work);
+      Runtime.getRuntime().removeShutdownHook(hook);
+    } catch (IllegalStateException e) {
+      // The process is ending; the hook finds nothing left to do.
+    }
+  }
+
+  private synchronized void abandon() {
+    if (abandoned) {
+      return;
+    }
+    abandoned = true;
+    try {
+      try {
+        delete(work);
+      } catch (IOException e) {
+        // Another thread may just have put a temporary file there; it will not get further.
+        delete(work);
+      }
+      deleteEmpty(madeParents);
     } catch (IOException e) {
       System.getLogger(RunFolder.class.getName())
           .log(System.Logger.Level.WARNING, "the folder " + work + " is left behind", e);
+    }
+  }
+
+  /** Deletes those of the folders that are empty: parents that a failed run made for nothing. */
+  private static void deleteEmpty(List<Path> folders) {
+    for (Path folder : folders) {
+      try {
+        Files.deleteIfExists(folder);
+      } catch (IOException e) {
+        return; // It holds something, so its parents do, too.
+      }
     }
   }
 

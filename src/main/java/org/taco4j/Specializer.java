@@ -63,8 +63,17 @@ final class Specializer {
   /** About how long latency is measured. */
   private static final double LATENCY_SECONDS = 3;
 
+  /** Enough pairs of runs for the percentiles of models that take less than milliseconds. */
+  private static final int LATENCY_PAIRS = 1000;
+
   /** Test images from which on an accuracy at chance is an error and not only worth a notice. */
   private static final int ENOUGH_TO_JUDGE = 20;
+
+  /**
+   * Images for the channel correction at most: it keeps activations of all of them, some MB each,
+   * and a channel's mean and variance gain nothing from more.
+   */
+  private static final int CORRECTION_IMAGES = 1024;
 
   private static final String LEFT_OUT = "left out by --include or --exclude";
 
@@ -109,20 +118,21 @@ final class Specializer {
   RunReport run() {
     try (RunFolder folder = RunFolder.begin(out, overwrite);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
-      RunReport report = run(folder.work(), workers);
-      AtomicFiles.writeString(folder.work().resolve("recipe.resolved.yaml"), recipe.toYaml());
-      ReportFiles.write(folder.work(), report);
-      AtomicFiles.writeString(folder.work().resolve("run.log"), String.join("\n", log) + "\n");
+      RunReport report = run(folder, workers);
+      folder.write("recipe.resolved.yaml", f -> AtomicFiles.writeString(f, recipe.toYaml()));
+      folder.write(work -> ReportFiles.write(work, report));
+      folder.write("run.log", f -> AtomicFiles.writeString(f, String.join("\n", log) + "\n"));
       folder.commit();
       return report;
     }
   }
 
-  private RunReport run(Path work, Workers workers) {
+  private RunReport run(RunFolder folder, Workers workers) {
     long begin = System.nanoTime();
     Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
     Backend backend = choice.backend();
-    say("backend: " + backend.description() + " (" + choice.reason() + ")");
+    // Backends has said so to the console.
+    log("backend " + backend.description() + " (" + choice.reason() + ")");
 
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
@@ -183,7 +193,16 @@ final class Specializer {
     double correctSeconds = 0;
     if ("mean-variance".equals(recipe.correct())) {
       start = System.nanoTime();
-      correct(dense, compressed, plans, data.calibration(), preprocessor, batch, workers);
+      List<ImageFile> images = correctionImages(data.calibration());
+      folder.withScratch(
+          scratch ->
+              correct(
+                  dense,
+                  compressed,
+                  plans,
+                  new ImageBatches(images, preprocessor, batch, workers, notices),
+                  workers,
+                  scratch));
       correctSeconds = secondsSince(start);
     }
 
@@ -192,12 +211,10 @@ final class Specializer {
     compressed.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(data.classes()));
     compressed.setMetadata("taco4j.version", Taco.version());
     compressed.setMetadata("taco4j.source.sha256", sha256(file));
-    compressed.setMetadata("taco4j.recipe", recipe.forProvenance().toYaml());
-    Path written = work.resolve("model.onnx");
+    compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
     stage("writing the model", 0);
-    compressed.write(written);
-    Path writtenDense = work.resolve(".dense.onnx");
-    dense.write(writtenDense);
+    Path written = folder.write("model.onnx", compressed::write);
+    Path writtenDense = folder.write(".dense.onnx", dense::write);
 
     start = System.nanoTime();
     stage("compressed accuracy", 0);
@@ -213,7 +230,7 @@ final class Specializer {
         Session b = Session.open(written, workers.threads())) {
       latency =
           LatencyComparison.measure(
-              a, input, b, input, imageShape, workers.threads(), 1, LATENCY_SECONDS);
+              a, input, b, input, imageShape, workers.threads(), 1, LATENCY_SECONDS, LATENCY_PAIRS);
     }
     evaluateSeconds += secondsSince(start);
 
@@ -272,15 +289,33 @@ final class Specializer {
     return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
   }
 
-  /** The channel correction, on as many of the calibration images as memory allows. */
+  /** The calibration images, or of very many some that are spread over the classes. */
+  private List<ImageFile> correctionImages(List<ImageFile> calibration) {
+    if (calibration.size() <= CORRECTION_IMAGES) {
+      return calibration;
+    }
+    notices.add(
+        "fewer-correction-images",
+        "calibration images",
+        "the channel correction, which needs means and variances only, runs on "
+            + CORRECTION_IMAGES
+            + " of "
+            + calibration.size()
+            + " images",
+        CORRECTION_IMAGES);
+    // Files are ordered by class: evenly spaced ones are spread over the classes.
+    return IntStream.range(0, CORRECTION_IMAGES)
+        .mapToObj(i -> calibration.get((int) ((long) i * calibration.size() / CORRECTION_IMAGES)))
+        .toList();
+  }
+
   private void correct(
       OnnxModel dense,
       OnnxModel compressed,
       List<LayerWise.Plan> plans,
-      List<ImageFile> calibration,
-      Preprocessor preprocessor,
-      int batch,
-      Workers workers) {
+      ImageBatches images,
+      Workers workers,
+      Path scratch) {
     // Depthwise layers are not pruned, but what they read has changed.
     Set<String> pruned =
         plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
@@ -293,36 +328,9 @@ final class Specializer {
                     pruned.contains(layer.name())
                         || (layer.isDepthwise() && isChosen(layer, include, exclude)))
             .toList();
-    long bytes = ChannelCorrection.bytesPerImage(dense, layers, preprocessor.shape(1));
-    int affordable =
-        Math.clamp(
-            memory() / Math.max(1, bytes), Math.min(batch, calibration.size()), calibration.size());
-    List<ImageFile> images = calibration;
-    if (affordable < calibration.size()) {
-      // Files are ordered by class: evenly spaced ones are spread over the classes.
-      images = new ArrayList<>();
-      for (int i = 0; i < affordable; i++) {
-        images.add(calibration.get((int) ((long) i * calibration.size() / affordable)));
-      }
-      notices.add(
-          "fewer-correction-images",
-          dense.source(),
-          "the channel correction ran on "
-              + affordable
-              + " of "
-              + calibration.size()
-              + " images: it keeps "
-              + MemorySize.describe(bytes)
-              + " for each, and --memory is "
-              + MemorySize.describe(memory()),
-          affordable);
-    }
     stage("channel correction", layers.size());
     new ChannelCorrection(dense, compressed, workers, notices)
-        .correct(
-            layers,
-            new ImageBatches(images, preprocessor, batch, workers, notices),
-            progress::step);
+        .correct(layers, images, memory(), scratch, progress::step);
   }
 
   private ImageFolders.Request request(OnnxModel source, int outputs) {
@@ -363,6 +371,10 @@ final class Specializer {
     List<Glob> exclude = globs(recipe.exclude());
     requireMatches("--include", include, layers);
     requireMatches("--exclude", exclude, layers);
+    if (recipe.layers() != null) {
+      requireMatches(
+          "the rule for", recipe.layers().stream().map(Recipe.LayerRule::glob).toList(), layers);
+    }
     List<LayerWise.Plan> plans = new ArrayList<>();
     List<String> undividable = new ArrayList<>();
     for (Layer layer : prunable) {

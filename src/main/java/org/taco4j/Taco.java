@@ -44,6 +44,9 @@ import org.taco4j.runtime.Session;
  * }</pre>
  */
 public final class Taco {
+  /** Pairs of runs that {@link #bench} keeps in memory at most. */
+  private static final int MOST_PAIRS = 100_000;
+
   private Taco() {}
 
   /** The version of this library. */
@@ -162,6 +165,9 @@ public final class Taco {
    * @param data image folders; of those with a split, the test images
    * @param classes folder or display names of the task's classes; all of the folders where empty
    * @param labels a file that says which output of the model is which class
+   * @param testFraction share of each class that is evaluated where there is no test folder; empty
+   *     for the test images of the run that made a specialist, or all for other models
+   * @param seed of the choice of that share; empty for that of the run that made a specialist
    * @param threads to compute with
    */
   public record EvalRequest(
@@ -170,6 +176,8 @@ public final class Taco {
       List<String> classes,
       Optional<Path> labels,
       PreprocessingOptions preprocessing,
+      Optional<Double> testFraction,
+      Optional<Long> seed,
       int threads) {}
 
   /**
@@ -197,7 +205,11 @@ public final class Taco {
         double top1, double top1Low, double top1High, double top5, int outputs) {}
   }
 
-  /** Measures the accuracy of a model. */
+  /**
+   * Measures the accuracy of a model. Where the images have no test folder, a specialist is
+   * measured on those that the run which made it set aside: it was not calibrated on them. If that
+   * run kept some of the folders' classes only, so does this.
+   */
   public static EvalResult evaluate(EvalRequest request, Progress progress) {
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
@@ -205,18 +217,25 @@ public final class Taco {
     Preprocessing preprocessing = request.preprocessing().resolve(model, input);
     progress.message("preprocessing: " + preprocessing.describe());
     int outputs = HeadRestriction.classes(model);
+    Recipe made = Recipe.ofSpecialist(model).orElse(Recipe.empty());
+    Optional<List<TaskClass>> modelClasses = TaskClasses.of(model);
     ImageDataset data =
         ImageFolders.load(
             new ImageFolders.Request(
                 request.data(),
                 0,
                 "none",
-                request.classes(),
+                request.classes().isEmpty() && made.classes() != null
+                    ? modelClasses.orElse(List.of()).stream().map(TaskClass::folder).toList()
+                    : request.classes(),
                 request.labels(),
                 outputs,
-                TaskClasses.of(model),
-                0,
-                1,
+                modelClasses,
+                request.seed().or(() -> Optional.ofNullable(made.seed())).orElse(0L),
+                request
+                    .testFraction()
+                    .or(() -> Optional.ofNullable(made.testFraction()))
+                    .orElse(1.0),
                 false),
             notices);
     if (data.test().isEmpty()) {
@@ -277,7 +296,7 @@ public final class Taco {
     try (Session a = Session.open(dense, threads);
         Session b = Session.open(compressed, threads)) {
       return LatencyComparison.measure(
-          a, denseInput, b, compressedInput, shape, threads, batch, seconds);
+          a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
     }
   }
 

@@ -51,8 +51,9 @@ public record LatencyComparison(
    * Measures two models on the same random images.
    *
    * @param imageShape shape of a batch of one image, in the models' layout
-   * @param batch images in a run; a model with a fixed batch runs that instead
+   * @param batch images in a run; where a model has a fixed batch, both run that instead
    * @param seconds about how long to measure
+   * @param mostPairs where measuring ends, too: enough for the percentiles of a quick model
    */
   public static LatencyComparison measure(
       Session dense,
@@ -62,8 +63,12 @@ public record LatencyComparison(
       long[] imageShape,
       int threads,
       int batch,
-      double seconds) {
-    int images = denseInput.batch() > 0 ? denseInput.batch() : batch;
+      double seconds,
+      int mostPairs) {
+    int images = batch;
+    if (denseInput.batch() > 0 || compressedInput.batch() > 0) {
+      images = Math.max(denseInput.batch(), compressedInput.batch());
+    }
     float[] data =
         new float[Math.toIntExact(images * imageShape[1] * imageShape[2] * imageShape[3])];
     java.util.Random random = new java.util.Random(1);
@@ -77,7 +82,7 @@ public record LatencyComparison(
         time(dense, denseFeed);
         time(compressed, compressedFeed);
       }
-      double[] a = new double[100_000];
+      double[] a = new double[Math.max(mostPairs, LEAST_PAIRS)];
       double[] b = new double[a.length];
       int pairs = 0;
       long end = System.nanoTime() + (long) (seconds * 1e9);

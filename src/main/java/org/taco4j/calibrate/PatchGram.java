@@ -8,7 +8,9 @@ import org.taco4j.onnx.Unfold;
 
 /**
  * Samples are the patches of any convolution: they are unfolded into a tile of some hundred
- * positions, [cols, positions], which is multiplied when it is full.
+ * positions, [positions, cols], which is multiplied when it is full. Within a tile the columns are
+ * in the order (ky, kx, c), in which patches are runs of memory; the Gram matrix is put in the
+ * layer's order (c, ky, kx) at the end.
  */
 final class PatchGram implements GramAccumulator {
   /** Floats in a tile of a narrow convolution (1 MiB). */
@@ -17,9 +19,16 @@ final class PatchGram implements GramAccumulator {
   private final Unfold.Convolution unfold;
   private final int group;
   private final int positions;
+
+  /** [positions, cols]. */
   private final float[] tile;
+
   private final DoubleGram gram;
-  private float[] imageRow = new float[0];
+  private final PixelLayout pixels = new PixelLayout();
+
+  /** One image: [height, width, channels]. */
+  private float[] image = new float[0];
+
   private int filled;
 
   PatchGram(Unfold.Convolution unfold, int group, Backend backend) {
@@ -39,23 +48,21 @@ final class PatchGram implements GramAccumulator {
     int outputHeight = unfold.outputHeight(height, width);
     int outputWidth = unfold.outputWidth(height, width);
     int[] pads = unfold.pads(height, width);
-    if (unfold.cols() == unfold.channels() && outputHeight == height && outputWidth == width) {
-      // Pointwise: the rows of an image follow one another, so it may as well be one long row.
-      width *= height;
-      outputWidth = width;
-      height = 1;
-      outputHeight = 1;
-    }
     int plane = height * width;
-    for (int image = 0; image < images; image++) {
-      int base = (image * allChannels + group * unfold.channels()) * plane;
+    if (image.length < plane * unfold.channels()) {
+      image = new float[plane * unfold.channels()];
+    }
+    for (int i = 0; i < images; i++) {
+      int start = (i * allChannels + group * unfold.channels()) * plane;
+      pixels.write(activation, start, unfold.channels(), height, width, image, 0, width);
       for (int oy = 0; oy < outputHeight; oy++) {
-        for (int ox = 0; ox < outputWidth; ) {
-          int run = Math.min(outputWidth - ox, positions - filled);
-          unfoldRun(activation, base, height, width, pads, oy, ox, run);
-          ox += run;
-          filled += run;
-          if (filled == positions) {
+        for (int ox = 0; ox < outputWidth; ox++) {
+          unfold(
+              oy * unfold.strideHeight() - pads[0],
+              ox * unfold.strideWidth() - pads[1],
+              height,
+              width);
+          if (++filled == positions) {
             flush();
           }
         }
@@ -63,47 +70,35 @@ final class PatchGram implements GramAccumulator {
     }
   }
 
-  /** Fills {@code run} positions of the tile: those of output row oy from ox on. */
-  private void unfoldRun(
-      FloatBuffer x, int base, int height, int width, int[] pads, int oy, int ox, int run) {
-    int stride = unfold.strideWidth();
-    // The columns of the image that this run reads at any kernel position.
-    int left = Math.clamp(ox * stride - pads[1], 0, width);
-    int right =
-        Math.clamp(
-            (ox + run - 1L) * stride
-                + (unfold.kernelWidth() - 1L) * unfold.dilationWidth()
-                - pads[1]
-                + 1,
-            left,
-            width);
-    if (imageRow.length < right - left) {
-      imageRow = new float[right - left];
-    }
-    int row = 0;
-    for (int c = 0; c < unfold.channels(); c++) {
-      for (int ky = 0; ky < unfold.kernelHeight(); ky++) {
-        int y = oy * unfold.strideHeight() + ky * unfold.dilationHeight() - pads[0];
-        boolean inside = y >= 0 && y < height;
-        if (inside) {
-          x.get(base + (c * height + y) * width + left, imageRow, 0, right - left);
-        }
-        for (int kx = 0; kx < unfold.kernelWidth(); kx++, row++) {
-          int target = row * positions + filled;
-          int firstX = ox * stride + kx * unfold.dilationWidth() - pads[1];
-          if (!inside) {
-            Arrays.fill(tile, target, target + run, 0f);
-          } else if (stride == 1) {
-            int from = Math.clamp(-firstX, 0, run);
-            int to = Math.clamp(width - firstX, from, run);
-            Arrays.fill(tile, target, target + from, 0f);
-            System.arraycopy(imageRow, firstX + from - left, tile, target + from, to - from);
-            Arrays.fill(tile, target + to, target + run, 0f);
+  /** Writes the patch whose first pixel is at the given row and column into the tile. */
+  private void unfold(int top, int left, int height, int width) {
+    int channels = unfold.channels();
+    int target = filled * unfold.cols();
+    for (int ky = 0; ky < unfold.kernelHeight(); ky++) {
+      int y = top + ky * unfold.dilationHeight();
+      if (y < 0 || y >= height) {
+        Arrays.fill(tile, target, target + unfold.kernelWidth() * channels, 0f);
+        target += unfold.kernelWidth() * channels;
+      } else if (unfold.dilationWidth() == 1) {
+        int from = Math.clamp(-left, 0, unfold.kernelWidth());
+        int to = Math.clamp(width - left, from, unfold.kernelWidth());
+        int end = target + unfold.kernelWidth() * channels;
+        Arrays.fill(tile, target, target + from * channels, 0f);
+        System.arraycopy(
+            image,
+            (y * width + left + from) * channels,
+            tile,
+            target + from * channels,
+            (to - from) * channels);
+        Arrays.fill(tile, target + to * channels, end, 0f);
+        target = end;
+      } else {
+        for (int kx = 0; kx < unfold.kernelWidth(); kx++, target += channels) {
+          int x = left + kx * unfold.dilationWidth();
+          if (x < 0 || x >= width) {
+            Arrays.fill(tile, target, target + channels, 0f);
           } else {
-            for (int i = 0; i < run; i++) {
-              int column = firstX + i * stride;
-              tile[target + i] = column >= 0 && column < width ? imageRow[column - left] : 0f;
-            }
+            System.arraycopy(image, (y * width + x) * channels, tile, target, channels);
           }
         }
       }
@@ -112,7 +107,7 @@ final class PatchGram implements GramAccumulator {
 
   private void flush() {
     if (filled > 0) {
-      gram.add(new FloatMatrix(tile, 0, unfold.cols(), filled, positions, 1).transposed());
+      gram.add(FloatMatrix.of(tile, filled, unfold.cols()));
       filled = 0;
     }
   }
@@ -120,6 +115,25 @@ final class PatchGram implements GramAccumulator {
   @Override
   public GramMatrix finish() {
     flush();
-    return gram.finish();
+    GramMatrix sum = gram.finish();
+    int kernel = unfold.kernelHeight() * unfold.kernelWidth();
+    if (kernel == 1) {
+      return sum;
+    }
+    int cols = unfold.cols();
+    int channels = unfold.channels();
+    double[] ordered = new double[cols * cols];
+    for (int k = 0; k < kernel; k++) {
+      for (int c = 0; c < channels; c++) {
+        int from = (k * channels + c) * cols;
+        int to = (c * kernel + k) * cols;
+        for (int k2 = 0; k2 < kernel; k2++) {
+          for (int c2 = 0; c2 < channels; c2++) {
+            ordered[to + c2 * kernel + k2] = sum.values()[from + k2 * channels + c2];
+          }
+        }
+      }
+    }
+    return new GramMatrix(cols, sum.samples(), ordered);
   }
 }

@@ -48,13 +48,11 @@ final class ShiftGram implements GramAccumulator {
   private int height;
   private int width;
 
-  /** [channels, stride]: slots for images, each padded, and zeros for the last one's shifts. */
+  private final PixelLayout pixels = new PixelLayout();
+
+  /** [pixels, channels]: slots for images, each padded, and zeros for the last one's shifts. */
   private float[] buffer = new float[0];
 
-  /** One channel of one image. */
-  private float[] channel = new float[0];
-
-  private int stride;
   private int slots;
   private int filled;
   private float[] border = new float[0];
@@ -92,13 +90,8 @@ final class ShiftGram implements GramAccumulator {
     int plane = height * width;
     for (int image = 0; image < images; image++) {
       int source = (image * allChannels + group * channels) * plane;
-      for (int c = 0; c < channels; c++) {
-        int target = c * stride + filled * paddedImage();
-        activation.get(source + c * plane, channel, 0, plane);
-        for (int y = 0; y < height; y++) {
-          System.arraycopy(channel, y * width, buffer, target + y * (width + 2), width);
-        }
-      }
+      int target = filled * paddedImage() * channels;
+      pixels.write(activation, source, channels, height, width, buffer, target, width + 2);
       if (++filled == slots) {
         flush();
       }
@@ -119,9 +112,8 @@ final class ShiftGram implements GramAccumulator {
     height = imageHeight;
     width = imageWidth;
     slots = (PIXELS + height * width - 1) / (height * width);
-    stride = slots * paddedImage() + 2 * (width + 2) + 2;
-    buffer = new float[Math.multiplyExact(channels, stride)];
-    channel = new float[height * width];
+    int pixelsOfAll = slots * paddedImage() + 2 * (width + 2) + 2;
+    buffer = new float[Math.multiplyExact(channels, pixelsOfAll)];
   }
 
   /** Adds what is in the buffer to the sums. */
@@ -129,34 +121,30 @@ final class ShiftGram implements GramAccumulator {
     if (filled == 0) {
       return;
     }
-    for (int c = 0; c < channels; c++) {
-      int start = c * stride;
-      Arrays.fill(buffer, start + filled * paddedImage(), start + slots * paddedImage(), 0f);
-    }
+    Arrays.fill(buffer, filled * paddedImage() * channels, slots * paddedImage() * channels, 0f);
     int paddedWidth = width + 2;
     for (int s = 0; s < SHIFTS.length; s++) {
-      int shift = SHIFTS[s][0] * paddedWidth + SHIFTS[s][1];
-      multiply(buffer, stride, shift, filled * paddedImage(), s);
+      multiply(buffer, SHIFTS[s][0] * paddedWidth + SHIFTS[s][1], filled * paddedImage(), s);
     }
 
-    // Border rows: of each channel and image one padded row; then border columns, likewise.
+    // Border rows: of each image one padded row; then border columns, likewise.
     for (int side = 0; side < 2; side++) {
       int row = side == 0 ? 0 : height - 1;
       int length = gather(row * paddedWidth, 1, paddedWidth);
       for (int dx = 0; dx < 3; dx++) {
-        multiply(border, length + 2, dx, length, ROWS + side * 3 + dx);
+        multiply(border, dx, length, ROWS + side * 3 + dx);
       }
     }
     for (int side = 0; side < 2; side++) {
       int column = side == 0 ? 0 : width - 1;
       int length = gather(column, paddedWidth, height + 2);
       for (int dy = 0; dy < 3; dy++) {
-        multiply(border, length + 2, dy, length, COLUMNS + side * 3 + dy);
+        multiply(border, dy, length, COLUMNS + side * 3 + dy);
       }
       for (int rowSide = 0; rowSide < 2; rowSide++) {
         int row = rowSide == 0 ? 0 : height - 1;
         int corners = gather(row * paddedWidth + column, 1, 1);
-        multiply(border, corners + 2, 0, corners, CORNERS + rowSide * 2 + side);
+        multiply(border, 0, corners, CORNERS + rowSide * 2 + side);
       }
     }
     filled = 0;
@@ -164,34 +152,34 @@ final class ShiftGram implements GramAccumulator {
 
   /**
    * Copies {@code length} pixels of each image, {@code step} apart from {@code start} on, into the
-   * border buffer, [channels, images · length + 2] with two zeros at each end.
+   * border buffer, [images · length + 2, channels] with two zero pixels at the end.
    *
    * @return images · length
    */
   private int gather(int start, int step, int length) {
-    int borderStride = filled * length + 2;
-    if (border.length < channels * borderStride) {
-      border = new float[channels * borderStride];
+    int size = (filled * length + 2) * channels;
+    if (border.length < size) {
+      border = new float[size];
     }
-    for (int c = 0; c < channels; c++) {
-      int target = c * borderStride;
-      for (int image = 0; image < filled; image++) {
-        int source = c * stride + image * paddedImage() + start;
-        for (int i = 0; i < length; i++) {
-          border[target++] = buffer[source + i * step];
-        }
+    int target = 0;
+    for (int image = 0; image < filled; image++) {
+      int source = (image * paddedImage() + start) * channels;
+      for (int i = 0; i < length; i++) {
+        System.arraycopy(buffer, source + i * step * channels, border, target, channels);
+        target += channels;
       }
-      border[target] = 0f;
-      border[target + 1] = 0f;
     }
+    Arrays.fill(border, target, size, 0f);
     return filled * length;
   }
 
-  /** sums[index] += A Bᵀ, A: [channels, count] in x, B the same {@code shift} further on. */
-  private void multiply(float[] x, int rowStride, int shift, int count, int index) {
-    FloatMatrix left = new FloatMatrix(x, 0, channels, count, rowStride, 1);
-    FloatMatrix right = new FloatMatrix(x, shift, channels, count, rowStride, 1);
-    backend.gramTile(left.transposed(), right.transposed(), product);
+  /**
+   * sums[index] += AᵀB, A: the first [count, channels] of x, B the same {@code shift} pixels on.
+   */
+  private void multiply(float[] x, int shift, int count, int index) {
+    FloatMatrix left = new FloatMatrix(x, 0, count, channels, channels, 1);
+    FloatMatrix right = new FloatMatrix(x, shift * channels, count, channels, channels, 1);
+    backend.gramTile(left, right, product);
     sums[index].add(product);
   }
 

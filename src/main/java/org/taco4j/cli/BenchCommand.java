@@ -62,6 +62,12 @@ final class BenchCommand implements Callable<Integer> {
             threads,
             batch,
             seconds);
+    if (result.batch() != batch) {
+      spec.commandLine()
+          .getErr()
+          .println(
+              "note: a model's batch is fixed: both run " + result.batch() + " images at once");
+    }
     if (json) {
       out.print(ReportFiles.toJson(result));
     } else {

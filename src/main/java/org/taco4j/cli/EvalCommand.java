@@ -31,8 +31,8 @@ final class EvalCommand implements Callable<Integer> {
       required = true,
       paramLabel = "DIR",
       description =
-          "image folder of the task; its test/ images, or all where there is no split; may be given"
-              + " several times")
+          "image folder of the task; its test/ images, or where there is no split the share that"
+              + " --test-fraction says; may be given several times")
   @Nullable List<Path> data;
 
   @Option(
@@ -49,6 +49,22 @@ final class EvalCommand implements Callable<Integer> {
   @Nullable Path labels;
 
   @Mixin PreprocessingMixin preprocessing = new PreprocessingMixin();
+
+  @Option(
+      names = "--test-fraction",
+      paramLabel = "F",
+      description =
+          "share of each class to evaluate where there is no test folder; default: for a specialist"
+              + " the images that were set aside when it was made, else all (1)")
+  @Nullable Double testFraction;
+
+  @Option(
+      names = "--seed",
+      paramLabel = "N",
+      description =
+          "seed of the choice of that share; default: that of the run which made a specialist, else"
+              + " 0")
+  @Nullable Long seed;
 
   @Option(names = "--threads", paramLabel = "N", description = "threads (all processors)")
   int threads = Runtime.getRuntime().availableProcessors();
@@ -70,6 +86,8 @@ final class EvalCommand implements Callable<Integer> {
                   classes == null ? List.of() : classes,
                   Optional.ofNullable(labels),
                   preprocessing.options(),
+                  Optional.ofNullable(testFraction),
+                  Optional.ofNullable(seed),
                   threads),
               progress);
       if (json) {

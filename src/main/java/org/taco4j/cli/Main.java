@@ -1,6 +1,7 @@
 package org.taco4j.cli;
 
 import java.util.List;
+import java.util.Objects;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
 import org.taco4j.common.TacoException;
@@ -37,22 +38,55 @@ public final class Main implements Runnable {
 
   /** Runs the command line and ends the process with its exit code. */
   public static void main(String[] args) {
+    if (System.getProperty("java.util.logging.config.file") == null) {
+      // One line a message, without time and class.
+      System.setProperty("java.util.logging.SimpleFormatter.format", "%5$s%6$s%n");
+    }
     System.exit(run(args));
   }
 
   /** Runs the command line and returns its exit code. */
   static int run(String... args) {
-    return new CommandLine(new Main())
-        .setCaseInsensitiveEnumValuesAllowed(true)
-        .setUsageHelpWidth(100)
-        .setExecutionExceptionHandler(Main::report)
-        .execute(args);
+    CommandLine commandLine =
+        new CommandLine(new Main())
+            .setCaseInsensitiveEnumValuesAllowed(true)
+            .setUsageHelpWidth(100)
+            .setParameterExceptionHandler(Main::reportUsage)
+            .setExecutionExceptionHandler(Main::report);
+    try {
+      return commandLine.execute(args);
+    } catch (OutOfMemoryError e) {
+      commandLine.getErr().println("taco: " + outOfMemory(e));
+      return TacoException.Kind.RUNTIME.exitCode();
+    }
+  }
+
+  private static String outOfMemory(OutOfMemoryError error) {
+    return "out of memory ("
+        + error.getMessage()
+        + ") with a heap of at most "
+        + (Runtime.getRuntime().maxMemory() >> 20)
+        + " MiB: give the JVM more, such as TACO_JAVA_OPTS=-Xmx8g, or ask for less: a smaller"
+        + " --memory, fewer --shots, fewer --threads";
   }
 
   @Override
   public void run() {
+    CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     throw new CommandLine.ParameterException(
-        java.util.Objects.requireNonNull(spec).commandLine(), "name a command");
+        commandLine, "name a command: " + String.join(", ", commandLine.getSubcommands().keySet()));
+  }
+
+  /** Says what is wrong with the arguments without burying it under the whole help. */
+  private static int reportUsage(CommandLine.ParameterException exception, String[] arguments) {
+    CommandLine commandLine = exception.getCommandLine();
+    commandLine.getErr().println("taco: " + exception.getMessage());
+    CommandLine.UnmatchedArgumentException.printSuggestions(exception, commandLine.getErr());
+    commandLine
+        .getErr()
+        .println(
+            "`" + commandLine.getCommandSpec().qualifiedName() + " --help` lists what there is");
+    return TacoException.Kind.USAGE.exitCode();
   }
 
   private static int report(

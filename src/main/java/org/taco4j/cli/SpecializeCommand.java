@@ -154,8 +154,9 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--memory",
       paramLabel = "SIZE",
       description =
-          "memory for Gram matrices, such as 4g (a third of the heap); layers go in several passes"
-              + " over the images where it is not enough")
+          "memory for Gram matrices, such as 4g (a third of the heap); where it is not enough, layers"
+              + " go in several passes over the images, and activations that the channel correction"
+              + " keeps go to files; results do not change")
   @Nullable String memory;
 
   @Option(

@@ -6,6 +6,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import org.jspecify.annotations.Nullable;
 
 /** Files that appear whole or not at all: written beside their place and renamed into it. */
 public final class AtomicFiles {
@@ -45,7 +46,20 @@ public final class AtomicFiles {
         e.addSuppressed(suppressed);
       }
       throw new TacoException(
-          TacoException.Kind.RUNTIME, file + ": cannot be written: " + e.getMessage(), e);
+          TacoException.Kind.RUNTIME,
+          file + ": cannot be written: " + e.getMessage() + roomAt(folder),
+          e);
+    }
+  }
+
+  /** How much room there is, which is the commonest reason why a file cannot be written. */
+  private static String roomAt(@Nullable Path folder) {
+    try {
+      return folder == null
+          ? ""
+          : " (" + (Files.getFileStore(folder).getUsableSpace() >> 20) + " MiB are free there)";
+    } catch (IOException e) {
+      return ""; // There is no such place, which the message says already.
     }
   }
 

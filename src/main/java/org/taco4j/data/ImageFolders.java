@@ -319,7 +319,7 @@ public final class ImageFolders {
                 root.toString(),
                 count + " files are no images by their extension and are ignored",
                 count));
-    if (split > 0) {
+    if (split > 0 && request.testFraction() < 1) {
       notices.add(
           "split-by-seed",
           "test images",

@@ -149,6 +149,14 @@ public record Preprocessing(
   }
 
   private static final int VERSION = 1;
+
+  /**
+   * Pixels: data sets of images this small (CIFAR 32, Tiny-ImageNet 64) are cut close to the object
+   * and have no margin to crop away. Larger images that are still smaller than a model's input are
+   * photos that happen to be small, and go the way of all photos.
+   */
+  private static final int THUMBNAIL = 64;
+
   private static final ObjectMapper JSON = new ObjectMapper();
 
   private static final List<Float> IMAGENET_MEAN = List.of(0.485f, 0.456f, 0.406f);
@@ -209,14 +217,15 @@ public record Preprocessing(
 
   /**
    * ImageNet's preprocessing at a model's input size, the default of this project: short side to
-   * 256/224 of the input's (rounded), bilinear, centre crop; an image no larger than the input is
-   * resized straight to it.
+   * 256/224 of the input's (rounded), bilinear, centre crop; an image of at most {@value
+   * #THUMBNAIL} pixels on its short side that is no larger than the input is resized straight to
+   * it.
    */
   public static Preprocessing imageNet(int width, int height, Layout layout) {
     int side = Math.min(width, height);
     return new Preprocessing(
         new Resize.ShortSide(Math.toIntExact(Math.round(side * 256.0 / 224.0))),
-        side,
+        Math.min(side, THUMBNAIL),
         Filter.BILINEAR,
         width,
         height,

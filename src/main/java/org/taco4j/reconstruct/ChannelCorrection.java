@@ -1,8 +1,8 @@
 package org.taco4j.reconstruct;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -28,7 +28,8 @@ import org.taco4j.runtime.Tensor;
  * calibration images are those of the dense model, given the layers before it as corrected.
  *
  * <p>The compressed model is run once, in stages that each end in a layer's output; between stages
- * the tensors that later stages read are kept for all images.
+ * the tensors that later stages read are kept for all images, in files where they exceed the memory
+ * allowed.
  */
 public final class ChannelCorrection {
   /**
@@ -56,42 +57,40 @@ public final class ChannelCorrection {
     this.notices = notices;
   }
 
-  /** The tensors of one batch that later stages read. */
-  private static final class BatchState {
-    final int count;
-    final Map<String, Tensor> live = new HashMap<>();
-
-    BatchState(int count) {
-      this.count = count;
-    }
-  }
-
   /**
    * Corrects the given layers.
    *
    * @param layers in graph order, as found in the compressed model
+   * @param memory bytes that kept activations may take; it changes no result
+   * @param scratch an existing folder for activations that exceed it; left empty
    * @param progress told each layer's name as it is finished
    */
-  public void correct(List<Layer> layers, ImageBatches images, Consumer<String> progress) {
+  public void correct(
+      List<Layer> layers,
+      ImageBatches images,
+      long memory,
+      Path scratch,
+      Consumer<String> progress) {
     ModelInput input = ModelInput.of(dense);
     Map<String, ChannelMoments> targets = denseMoments(layers, images, input);
 
     List<String> outputs = layers.stream().map(Layer::output).toList();
     List<OnnxModel.Stage> stages = compressed.stages(outputs);
-    List<BatchState> batches = new ArrayList<>();
-    for (ImageBatches.Batch batch : images) {
-      BatchState state = new BatchState(batch.count());
-      state.live.putAll(input.feed(batch.data(), batch.count(), images.imageShape()));
-      batches.add(state);
-    }
-    try {
+    List<Integer> counts = new ArrayList<>();
+    try (ActivationStore activations = new ActivationStore(memory, scratch)) {
+      for (ImageBatches.Batch batch : images) {
+        counts.add(batch.count());
+        activations.addBatch(input.feed(batch.data(), batch.count(), images.imageShape()));
+      }
       int clamped = 0;
       for (int i = 0; i < layers.size(); i++) {
         Layer layer = layers.get(i);
-        runStage(stages.get(i), batches);
+        runStage(stages.get(i), activations);
         ChannelMoments target = Objects.requireNonNull(targets.get(layer.output()));
-        clamped += correctLayer(layer, target, batches, input.batch());
-        release(stages.subList(i + 1, stages.size()), batches);
+        clamped += correctLayer(layer, target, activations, counts, input.batch());
+        Set<String> needed = new LinkedHashSet<>();
+        stages.subList(i + 1, stages.size()).forEach(stage -> needed.addAll(stage.inputs()));
+        activations.retain(needed);
         progress.accept(layer.name());
       }
       if (clamped > 0) {
@@ -103,44 +102,7 @@ public final class ChannelCorrection {
                 + " model's variance; the scale was clamped",
             clamped);
       }
-    } finally {
-      batches.forEach(b -> b.live.values().forEach(Tensor::close));
     }
-  }
-
-  /**
-   * Memory that correcting takes for each image, in bytes: the largest sum of what is kept between
-   * two stages. Found by running one blank image.
-   *
-   * @param layers in graph order
-   * @param imageShape shape of a batch of one image, in the model's layout
-   */
-  public static long bytesPerImage(OnnxModel model, List<Layer> layers, long[] imageShape) {
-    ModelInput input = ModelInput.of(model);
-    List<OnnxModel.Stage> stages = model.stages(layers.stream().map(Layer::output).toList());
-    Set<String> kept = new LinkedHashSet<>();
-    stages.forEach(stage -> kept.addAll(stage.outputs()));
-    Map<String, Long> bytes = new HashMap<>();
-    float[] blank = new float[Math.toIntExact(imageShape[1] * imageShape[2] * imageShape[3])];
-    Map<String, Tensor> feed = input.feed(blank, 1, imageShape);
-    try (Session session = Session.open(model.withOutputs(kept, false), 1)) {
-      Map<String, Tensor> results = session.run(feed);
-      results.forEach((name, tensor) -> bytes.put(name, tensor.bytes()));
-      results.values().forEach(Tensor::close);
-      feed.forEach((name, tensor) -> bytes.put(name, tensor.bytes()));
-    } finally {
-      feed.values().forEach(Tensor::close);
-    }
-    long most = 0;
-    Set<String> live = new LinkedHashSet<>(feed.keySet());
-    for (int i = 0; i < stages.size(); i++) {
-      live.addAll(stages.get(i).outputs());
-      most = Math.max(most, live.stream().mapToLong(t -> bytes.getOrDefault(t, 0L)).sum());
-      Set<String> needed = new LinkedHashSet<>();
-      stages.subList(i + 1, stages.size()).forEach(stage -> needed.addAll(stage.inputs()));
-      live.retainAll(needed);
-    }
-    return most / Math.max(1, input.batch());
   }
 
   private Map<String, ChannelMoments> denseMoments(
@@ -192,39 +154,37 @@ public final class ChannelCorrection {
     return ChannelMoments.of(values, shape, layer.outputAxis());
   }
 
-  private void runStage(OnnxModel.Stage stage, List<BatchState> batches) {
+  private void runStage(OnnxModel.Stage stage, ActivationStore activations) {
     if (stage.outputs().isEmpty()) {
       return;
     }
     Map<String, Integer> inputs = new LinkedHashMap<>();
-    for (String name : stage.inputs()) {
-      inputs.put(name, Objects.requireNonNull(batches.getFirst().live.get(name)).elementType());
-    }
+    stage.inputs().forEach(name -> inputs.put(name, activations.elementType(name)));
     try (Session session = Session.open(compressed.subgraph(inputs, stage.outputs()), 1)) {
-      workers.forEach(
-          batches.size(),
-          b -> {
-            BatchState state = batches.get(b);
-            Map<String, Tensor> feed = new LinkedHashMap<>();
-            for (String name : stage.inputs()) {
-              feed.put(name, Objects.requireNonNull(state.live.get(name)));
-            }
-            state.live.putAll(session.run(feed));
-          });
+      workers.forEach(activations.size(), b -> activations.use(b, stage.inputs(), session::run));
     }
   }
 
   /** Returns how many channels were clamped. */
   private int correctLayer(
-      Layer layer, ChannelMoments target, List<BatchState> batches, int fixedBatch) {
-    ChannelMoments[] parts = new ChannelMoments[batches.size()];
+      Layer layer,
+      ChannelMoments target,
+      ActivationStore activations,
+      List<Integer> counts,
+      int fixedBatch) {
+    List<String> outputOnly = List.of(layer.output());
+    ChannelMoments[] parts = new ChannelMoments[activations.size()];
     workers.forEach(
-        batches.size(),
-        b -> {
-          BatchState state = batches.get(b);
-          Tensor output = Objects.requireNonNull(state.live.get(layer.output()));
-          parts[b] = moments(output, layer, state.count, fixedBatch);
-        });
+        activations.size(),
+        b ->
+            activations.use(
+                b,
+                outputOnly,
+                tensors -> {
+                  Tensor output = Objects.requireNonNull(tensors.get(layer.output()));
+                  parts[b] = moments(output, layer, counts.get(b), fixedBatch);
+                  return Map.of();
+                }));
     ChannelMoments actual = new ChannelMoments(target.channels());
     for (ChannelMoments part : parts) {
       actual.merge(part);
@@ -264,42 +224,30 @@ public final class ChannelCorrection {
       LayerWeights.fold(compressed, layer, group, weights);
     }
     float[] bias = LayerWeights.bias(compressed, layer);
-    boolean ownBias = layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());
+    // A bias that an Add behind the layer brings is no part of the output that was scaled, and
+    // that Add, not the output, takes the shift.
+    boolean addedBehind =
+        layer.bias().isPresent() && !layer.bias().get().node().equals(layer.output());
     for (int c = 0; c < channels; c++) {
-      // A bias that an Add behind the layer brings is no part of the output that was scaled.
-      bias[c] = (ownBias ? scale[c] * bias[c] : bias[c]) + shift[c];
+      bias[c] = (addedBehind ? bias[c] : scale[c] * bias[c]) + shift[c];
     }
     LayerWeights.setBias(compressed, layer, bias);
+    float[] outputShift = addedBehind ? new float[channels] : shift;
 
     workers.forEach(
-        batches.size(),
-        b -> {
-          Map<String, Tensor> live = batches.get(b).live;
-          Tensor output = Objects.requireNonNull(live.get(layer.output()));
-          long[] shape = output.shape();
-          float[] corrected =
-              ChannelMoments.affine(output.floats(), shape, layer.outputAxis(), scale, shift);
-          live.put(layer.output(), Tensor.ofFloats(corrected, shape));
-          output.close();
-        });
+        activations.size(),
+        b ->
+            activations.use(
+                b,
+                outputOnly,
+                tensors -> {
+                  Tensor output = Objects.requireNonNull(tensors.get(layer.output()));
+                  long[] shape = output.shape();
+                  float[] corrected =
+                      ChannelMoments.affine(
+                          output.floats(), shape, layer.outputAxis(), scale, outputShift);
+                  return Map.of(layer.output(), Tensor.ofFloats(corrected, shape));
+                }));
     return clamped;
-  }
-
-  private static void release(List<OnnxModel.Stage> rest, List<BatchState> batches) {
-    Set<String> needed = new LinkedHashSet<>();
-    rest.forEach(stage -> needed.addAll(stage.inputs()));
-    for (BatchState state : batches) {
-      state
-          .live
-          .entrySet()
-          .removeIf(
-              entry -> {
-                if (needed.contains(entry.getKey())) {
-                  return false;
-                }
-                entry.getValue().close();
-                return true;
-              });
-    }
   }
 }

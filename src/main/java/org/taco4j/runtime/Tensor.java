@@ -6,14 +6,21 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OnnxValue;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
+import java.io.EOFException;
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.channels.ReadableByteChannel;
+import java.nio.channels.WritableByteChannel;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
 /** A tensor in ONNX Runtime's memory. Owned by whoever got it: close it. */
 public final class Tensor implements AutoCloseable {
+  /** {@link #elementType} of float32. */
+  public static final int FLOAT = OnnxMl.TensorProto.DataType.FLOAT_VALUE;
+
   private final OnnxTensor value;
 
   /** The memory, where this project allocated it. */
@@ -38,16 +45,32 @@ public final class Tensor implements AutoCloseable {
    * @param data at least as many values as {@code shape} has elements, row-major
    */
   public static Tensor ofFloats(float[] data, long... shape) {
-    long count = 1;
-    for (long d : shape) {
-      count *= d;
-    }
-    FloatBuffer direct =
-        ByteBuffer.allocateDirect(Math.toIntExact(count * Float.BYTES))
-            .order(ByteOrder.nativeOrder())
-            .asFloatBuffer();
-    direct.put(data, 0, Math.toIntExact(count)).flip();
+    ByteBuffer direct = allocate(shape);
+    direct.asFloatBuffer().put(data, 0, direct.capacity() / Float.BYTES);
     return over(direct, shape);
+  }
+
+  /** A float32 tensor of what {@link #writeTo} wrote. */
+  public static Tensor readFloats(ReadableByteChannel channel, long... shape) throws IOException {
+    ByteBuffer direct = allocate(shape);
+    while (direct.hasRemaining()) {
+      if (channel.read(direct) < 0) {
+        throw new EOFException(direct.remaining() + " bytes are missing");
+      }
+    }
+    return over(direct.flip(), shape);
+  }
+
+  private static ByteBuffer allocate(long[] shape) {
+    long bytes = Float.BYTES;
+    for (long d : shape) {
+      bytes *= d;
+    }
+    return ByteBuffer.allocateDirect(Math.toIntExact(bytes)).order(ByteOrder.nativeOrder());
+  }
+
+  private static Tensor over(ByteBuffer direct, long[] shape) {
+    return over(direct.asFloatBuffer(), shape);
   }
 
   /** A float32 tensor over memory that must outlive it. */
@@ -57,6 +80,14 @@ public final class Tensor implements AutoCloseable {
           OnnxTensor.createTensor(OrtEnvironment.getEnvironment(), direct, shape), direct);
     } catch (OrtException e) {
       throw new TacoException(TacoException.Kind.RUNTIME, "no tensor: " + e.getMessage(), e);
+    }
+  }
+
+  /** Writes the values, row-major, in this machine's byte order; for float32 tensors. */
+  public void writeTo(WritableByteChannel channel) throws IOException {
+    ByteBuffer bytes = value.getByteBuffer();
+    while (bytes.hasRemaining()) {
+      channel.write(bytes);
     }
   }
 

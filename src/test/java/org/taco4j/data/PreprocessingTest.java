@@ -15,11 +15,11 @@ import org.taco4j.data.Preprocessing.Resize;
 
 class PreprocessingTest {
   @ParameterizedTest
-  @CsvSource({"224, 256", "32, 37", "299, 342", "1, 1", "384, 439"})
-  void imageNetScalesTheShortSide(int side, int expected) {
+  @CsvSource({"224, 256, 64", "32, 37, 32", "299, 342, 64", "1, 1, 1", "384, 439, 64"})
+  void imageNetScalesTheShortSide(int side, int expected, int thumbnail) {
     Preprocessing p = Preprocessing.imageNet(side, side, Layout.NCHW);
     assertEquals(new Resize.ShortSide(expected), p.resize());
-    assertEquals(side, p.directBelow());
+    assertEquals(thumbnail, p.directBelow());
   }
 
   @Test
@@ -35,7 +35,7 @@ class PreprocessingTest {
     Preprocessing p = Preprocessing.preset("ImageNet-Bicubic", 224, 224, Layout.NCHW);
     assertEquals(new Resize.ShortSide(249), p.resize());
     assertEquals(Filter.BICUBIC, p.filter());
-    assertEquals(224, p.directBelow());
+    assertEquals(64, p.directBelow());
   }
 
   @ParameterizedTest
@@ -54,7 +54,7 @@ class PreprocessingTest {
   void jsonKeysAreStable() {
     // Written into models: a change of this text needs a new version.
     assertEquals(
-        "{\"version\":1,\"resize\":{\"kind\":\"short-side\",\"pixels\":256},\"directBelow\":224,"
+        "{\"version\":1,\"resize\":{\"kind\":\"short-side\",\"pixels\":256},\"directBelow\":64,"
             + "\"filter\":\"bilinear\",\"crop\":{\"width\":224,\"height\":224},"
             + "\"mean\":[0.485,0.456,0.406],\"std\":[0.229,0.224,0.225],"
             + "\"order\":\"RGB\",\"layout\":\"NCHW\"}",
@@ -124,7 +124,7 @@ class PreprocessingTest {
   @Test
   void describesItselfInOneLine() {
     assertEquals(
-        "short side to 256 (bilinear), centre crop 224x224, images with a short side of at most 224"
+        "short side to 256 (bilinear), centre crop 224x224, images with a short side of at most 64"
             + " straight to 224x224, mean 0.485,0.456,0.406, std 0.229,0.224,0.225, RGB, NCHW",
         Preprocessing.imageNet(224, 224, Layout.NCHW).describe());
   }

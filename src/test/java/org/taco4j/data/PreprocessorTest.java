@@ -113,7 +113,7 @@ class PreprocessorTest {
     RgbImage direct =
         new Preprocessor(p.withResize(new Resize.Exact(224, 224))).resizeAndCrop(small);
     assertArrayEquals(direct.rgb(), new Preprocessor(p).resizeAndCrop(small).rgb());
-    RgbImage larger = noise(225, 300);
+    RgbImage larger = noise(65, 300);
     assertArrayEquals(
         new Preprocessor(p.withResize(new Resize.ShortSide(256))).resizeAndCrop(larger).rgb(),
         new Preprocessor(p).resizeAndCrop(larger).rgb());

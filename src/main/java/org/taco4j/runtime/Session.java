@@ -87,11 +87,22 @@ public final class Session implements AutoCloseable {
       options.addConfigEntry("session.force_spinning_stop", "1");
       return new Session(creation.create(OrtEnvironment.getEnvironment(), options), source);
     } catch (OrtException e) {
-      throw new TacoException(
-          TacoException.Kind.MODEL,
-          source + ": ONNX Runtime " + runtimeVersion() + " refuses the model: " + e.getMessage(),
-          e);
+      throw failure(source + ": ONNX Runtime " + runtimeVersion() + " refuses the model: ", e);
     }
+  }
+
+  /** The model is to blame, unless memory ran out. */
+  private static TacoException failure(String what, OrtException e) {
+    String message = String.valueOf(e.getMessage());
+    return message.contains("bad_alloc") || message.contains("Failed to allocate memory")
+        ? new TacoException(
+            TacoException.Kind.RUNTIME,
+            what
+                + message
+                + "; there is not enough memory outside of the JVM's heap: use a smaller heap"
+                + " (TACO_JAVA_OPTS=-Xmx...), a smaller --memory or fewer --threads",
+            e)
+        : new TacoException(TacoException.Kind.MODEL, what + message, e);
   }
 
   /**
@@ -112,10 +123,7 @@ public final class Session implements AutoCloseable {
       }
       return outputs;
     } catch (OrtException e) {
-      throw new TacoException(
-          TacoException.Kind.MODEL,
-          source + ": ONNX Runtime could not run the model: " + e.getMessage(),
-          e);
+      throw failure(source + ": ONNX Runtime could not run the model: ", e);
     }
   }
 

@@ -54,7 +54,7 @@ public class CalibrationBenchmark {
   @Param({"deit-tiny", "resnet50"})
   public String model;
 
-  private final int images = 48;
+  private final int images = 128;
   private final int threads = Runtime.getRuntime().availableProcessors();
   private final List<Double> forward = new ArrayList<>();
   private final List<Double> calibration = new ArrayList<>();

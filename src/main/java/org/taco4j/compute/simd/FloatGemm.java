@@ -138,12 +138,23 @@ final class FloatGemm {
           Arrays.fill(edge, 0);
           addTile(packedA, row * ks, packedB, col * ks, ks, edge, 0, TILE_COLS);
           for (int i = 0; i < rows; i++) {
-            for (int j = 0; j < cols; j++) {
-              c.data()[c.index(row + i, col + j)] += edge[i * TILE_COLS + j];
-            }
+            addEdge(edge, i * TILE_COLS, cols, c.data(), c.index(row + i, col));
           }
         }
       }
+    }
+  }
+
+  /** Adds one row of a tile that C does not hold whole. */
+  private static void addEdge(float[] edge, int from, int cols, float[] c, int to) {
+    int j = 0;
+    for (; j + LANES <= cols; j += LANES) {
+      FloatVector.fromArray(SPECIES, c, to + j)
+          .add(FloatVector.fromArray(SPECIES, edge, from + j))
+          .intoArray(c, to + j);
+    }
+    for (; j < cols; j++) {
+      c[to + j] += edge[from + j];
     }
   }
 

@@ -128,6 +128,12 @@ public final class Taco {
       return this;
     }
 
+    /** The channel correction, as {@link Recipe#correct}. */
+    public Specialization correct(String correct) {
+      recipe = recipe.with("correct", correct);
+      return this;
+    }
+
     /** Seed of everything random. */
     public Specialization seed(long seed) {
       recipe = recipe.with("seed", seed);

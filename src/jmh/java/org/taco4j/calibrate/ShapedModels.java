@@ -2,6 +2,10 @@ package org.taco4j.calibrate;
 
 import static org.taco4j.onnx.ModelBuilder.attribute;
 
+import ai.onnx.proto.OnnxMl;
+import com.google.protobuf.ByteString;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.util.List;
 import org.taco4j.onnx.ModelBuilder;
@@ -208,10 +212,18 @@ final class ShapedModels {
       length *= Math.toIntExact(d);
     }
     java.util.Random random = new java.util.Random(name.hashCode());
-    float[] values = new float[length];
+    ByteBuffer values = ByteBuffer.allocate(length * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
     for (int i = 0; i < length; i++) {
-      values[i] = (float) (random.nextGaussian() * deviation);
+      values.putFloat((float) (random.nextGaussian() * deviation));
     }
-    b.floats(name, dims, values);
+    OnnxMl.TensorProto.Builder tensor =
+        OnnxMl.TensorProto.newBuilder()
+            .setName(name)
+            .setDataType(OnnxMl.TensorProto.DataType.FLOAT_VALUE)
+            .setRawData(ByteString.copyFrom(values.flip()));
+    for (long d : dims) {
+      tensor.addDims(d);
+    }
+    b.initializer(tensor.build());
   }
 }

@@ -12,10 +12,13 @@ final class DoubleGram {
   /** Tile side: its float product (1 MiB) stays in a core's L2 cache until it is added. */
   private static final int TILE = 512;
 
+  /** Products of the thread that computes them: one for all of its accumulators. */
+  private static final ThreadLocal<float[]> PRODUCT =
+      ThreadLocal.withInitial(() -> new float[TILE * TILE]);
+
   private final int cols;
   private final int tile;
   private final DoubleMatrix sum;
-  private final float[] product;
   private final Backend backend;
   private long samples;
 
@@ -24,11 +27,11 @@ final class DoubleGram {
     this.backend = backend;
     this.tile = Math.min(cols, TILE);
     this.sum = DoubleMatrix.zeros(cols, cols);
-    this.product = new float[tile * tile];
   }
 
   /** Adds the samples in the rows of {@code x}: [samples, cols]. */
   void add(FloatMatrix x) {
+    float[] product = PRODUCT.get();
     for (int i = 0; i < cols; i += tile) {
       int height = Math.min(tile, cols - i);
       FloatMatrix left = x.block(0, x.rows(), i, height);

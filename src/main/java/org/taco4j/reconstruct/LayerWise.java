@@ -29,6 +29,13 @@ import org.taco4j.solve.Solver;
  * model gives it. Layers go in passes, so that the Gram matrices in flight stay within bounds.
  */
 public final class LayerWise {
+  /**
+   * Gram matrices that are no longer needed, in bytes, after which the collector is asked to run.
+   * Left to itself it lets the heap grow before it looks for old garbage, and the process is to
+   * stay small.
+   */
+  private static final long GARBAGE_BYTES = 100L << 20;
+
   private final OnnxModel dense;
   private final OnnxModel compressed;
   private final Backend backend;
@@ -111,19 +118,32 @@ public final class LayerWise {
     List<Outcome> outcomes = new ArrayList<>();
     double calibrateSeconds = 0;
     double solveSeconds = 0;
+    long garbage = 0;
     for (int pass = 0; pass < passes.size(); pass++) {
       List<Layer> layers = passes.get(pass);
       listener.calibrating(pass, passes.size(), layers.size());
       long start = System.nanoTime();
       Map<GramKey, Hessian> hessians = hessians(calibrator.gramMatrices(layers, calibration));
       Map<GramKey, Hessian> heldOutHessians =
-          heldOut == null ? Map.of() : hessians(calibrator.gramMatrices(layers, heldOut));
+          heldOut == null ? new HashMap<>() : hessians(calibrator.gramMatrices(layers, heldOut));
       long calibrated = System.nanoTime();
+      Map<GramKey, Integer> users = new HashMap<>();
+      layers.forEach(layer -> Calibrator.keys(layer).forEach(k -> users.merge(k, 1, Integer::sum)));
       for (Layer layer : layers) {
         Outcome outcome =
             solve(Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
         outcomes.add(outcome);
         listener.solved(outcome);
+        for (GramKey key : Calibrator.keys(layer)) {
+          if (users.merge(key, -1, Integer::sum) == 0) {
+            hessians.remove(key);
+            garbage += key.bytes() * (heldOutHessians.remove(key) == null ? 1 : 2);
+          }
+        }
+        if (garbage > GARBAGE_BYTES) {
+          System.gc();
+          garbage = 0;
+        }
       }
       calibrateSeconds += (calibrated - start) / 1e9;
       solveSeconds += (System.nanoTime() - calibrated) / 1e9;
@@ -216,7 +236,7 @@ public final class LayerWise {
     return new Outcome(
         plan,
         layerError,
-        heldOutHessians.isEmpty() ? null : heldOutErrors.relative(),
+        heldOutErrors.used ? heldOutErrors.relative() : null,
         usedDamping,
         dead,
         seconds,
@@ -227,8 +247,10 @@ public final class LayerWise {
   private final class Errors {
     private double error;
     private double energy;
+    private boolean used;
 
     void add(Layer layer, float[] before, float[] after, Hessian hessian) {
+      used = true;
       float[] change = new float[before.length];
       for (int i = 0; i < change.length; i++) {
         change[i] = after[i] - before[i];

@@ -72,11 +72,11 @@ public record ModelInput(String name, int batch, boolean channelsLast, int heigh
   }
 
   /**
-   * Images per run for streaming work: what the model fixes, or about as many as make 200,000
+   * Images per run for streaming work: what the model fixes, or about as many as make 100,000
    * pixels, 64 at most. It depends on nothing else, so that results repeat.
    */
   public int batchSize(int imageHeight, int imageWidth) {
-    return batch > 0 ? batch : Math.clamp(200_704 / ((long) imageHeight * imageWidth), 1, 64);
+    return batch > 0 ? batch : Math.clamp(100_352 / ((long) imageHeight * imageWidth), 1, 64);
   }
 
   /**

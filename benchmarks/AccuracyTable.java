@@ -65,7 +65,9 @@ public final class AccuracyTable {
     this.draws = draws;
   }
 
-  /** Arguments: the folder with models/ and images/, the CSV file, draws, and part of a task's name. */
+  /**
+   * Arguments: the folder with models/ and images/, the CSV file, draws, and part of a task's name.
+   */
   public static void main(String[] args) throws IOException {
     Path real = Path.of(args[0]);
     int draws = Integer.parseInt(args[2]);
@@ -161,7 +163,8 @@ public final class AccuracyTable {
             + " layers in which FastOBC's is not the lowest |");
     System.out.println("|---|---|---|---|---|---|---|---|");
     for (double sparsity : SPARSITIES) {
-      StringBuilder row = new StringBuilder(String.format(Locale.ROOT, "| %.0f %% |", 100 * sparsity));
+      StringBuilder row =
+          new StringBuilder(String.format(Locale.ROOT, "| %.0f %% |", 100 * sparsity));
       for (String solver : SOLVERS) {
         row.append(accuracy(runs.get(new Key(task.name(), sparsity, solver))));
       }

@@ -35,13 +35,4 @@ final class MemorySize {
   static long defaultBytes() {
     return Runtime.getRuntime().maxMemory() / 3;
   }
-
-  /** A size for people. */
-  static String describe(long bytes) {
-    return bytes < 1 << 20
-        ? bytes / 1024 + " KiB"
-        : bytes < 1L << 30
-            ? (bytes >> 20) + " MiB"
-            : String.format(Locale.ROOT, "%.1f GiB", bytes / (double) (1L << 30));
-  }
 }

@@ -246,7 +246,11 @@ public record Recipe(
     merged.setAll(YAML.<ObjectNode>valueToTree(other));
     // A pattern with its fraction and a sparsity are two answers to one question.
     if (other.sparsity != null && other.pattern == null && pattern != null) {
-      merged.put("pattern", pattern.replaceFirst(":0?\\.\\d+$", ""));
+      merged.put(
+          "pattern",
+          pattern
+              .replaceFirst("^(block\\d+):.*$", "$1")
+              .replaceFirst("^(unstructured:)?[.\\d]+$", "unstructured"));
     }
     return YAML.convertValue(merged, Recipe.class);
   }
@@ -273,10 +277,10 @@ public record Recipe(
     }
     if (full.testFraction != null && !(full.testFraction > 0 && full.testFraction < 1)) {
       throw TacoException.usage(
-          "--test-fraction must be between 0 and 1, it is " + full.testFraction);
+          "--test-fraction must be above 0 and below 1, it is " + full.testFraction);
     }
-    if (full.damping != null && !(full.damping >= 0 && Double.isFinite(full.damping))) {
-      throw TacoException.usage("--damping must not be negative, it is " + full.damping);
+    if (full.damping != null && !(full.damping >= 0 && full.damping <= 1)) {
+      throw TacoException.usage("--damping must be between 0 and 1, it is " + full.damping);
     }
     if (full.threads != null && full.threads < 1) {
       throw TacoException.usage("--threads must be at least 1, it is " + full.threads);

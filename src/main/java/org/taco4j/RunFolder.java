@@ -19,6 +19,7 @@ import org.taco4j.common.TacoException;
  */
 final class RunFolder implements AutoCloseable {
   private final Path target;
+  private final boolean overwrite;
   private final Path work;
 
   /** Folders that were made for this one to stand in, the innermost first. */
@@ -27,8 +28,9 @@ final class RunFolder implements AutoCloseable {
   private final Thread hook = new Thread(this::abandon, "taco-clean-up");
   private boolean abandoned;
 
-  private RunFolder(Path target, Path work, List<Path> madeParents) {
+  private RunFolder(Path target, boolean overwrite, Path work, List<Path> madeParents) {
     this.target = target;
+    this.overwrite = overwrite;
     this.work = work;
     this.madeParents = madeParents;
     Runtime.getRuntime().addShutdownHook(hook);
@@ -66,10 +68,35 @@ final class RunFolder implements AutoCloseable {
     try {
       Files.createDirectories(parent);
       return new RunFolder(
-          absolute, Files.createDirectory(beside(absolute, "part")), List.copyOf(made));
+          absolute, overwrite, Files.createDirectory(beside(absolute, "part")), List.copyOf(made));
     } catch (IOException e) {
       deleteEmpty(made);
       throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be created: " + e, e);
+    }
+  }
+
+  /**
+   * Refuses an output folder that holds an input of the run: overwriting it would delete that.
+   *
+   * @throws TacoException of kind USAGE, naming the input
+   */
+  static void refuseInputsIn(Path target, List<Path> inputs) {
+    try {
+      if (!Files.exists(target)) {
+        return;
+      }
+      Path folder = target.toRealPath();
+      for (Path input : inputs) {
+        if (Files.exists(input) && input.toRealPath().startsWith(folder)) {
+          throw TacoException.usage(
+              target
+                  + ": the output folder holds "
+                  + input
+                  + ", which this run reads; name another");
+        }
+      }
+    } catch (IOException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be read: " + e, e);
     }
   }
 
@@ -132,6 +159,10 @@ final class RunFolder implements AutoCloseable {
   /** Puts the folder in its place. */
   synchronized void commit() {
     refuseAbandoned();
+    if (Files.exists(target) && !(overwrite && Files.isDirectory(target) && isRunFolder(target))) {
+      throw TacoException.usage(
+          target + ": appeared while the run was going on and will not be overwritten");
+    }
     try {
       if (Files.exists(target)) {
         Path old = beside(target, "old");

@@ -15,6 +15,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
@@ -62,6 +63,9 @@ import org.taco4j.solve.Solvers;
 final class Specializer {
   /** About how long latency is measured. */
   private static final double LATENCY_SECONDS = 3;
+
+  /** Threads inside an operator while latency is measured, as in {@code taco bench}. */
+  private static final int LATENCY_THREADS = 1;
 
   /** Enough pairs of runs for the percentiles of models that take less than milliseconds. */
   private static final int LATENCY_PAIRS = 1000;
@@ -116,6 +120,10 @@ final class Specializer {
   }
 
   RunReport run() {
+    List<Path> inputs = new ArrayList<>();
+    inputs.add(Path.of(Objects.requireNonNull(recipe.model())));
+    Objects.requireNonNull(recipe.data()).forEach(folder -> inputs.add(Path.of(folder)));
+    RunFolder.refuseInputsIn(out, inputs);
     try (RunFolder folder = RunFolder.begin(out, overwrite);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
       RunReport report = run(folder, workers);
@@ -153,6 +161,12 @@ final class Specializer {
             + data.test().size()
             + " to test");
 
+    if (data.classes().size() < 2) {
+      throw TacoException.data(
+          "the task has one class, "
+              + data.classes().getFirst().name()
+              + "; a classifier needs at least two");
+    }
     OnnxModel dense = source.copy();
     List<String> folded = BatchNormFolding.fold(dense);
     restrictHead(dense, data.classes(), outputs);
@@ -226,11 +240,11 @@ final class Specializer {
     say("compressed: " + describe(compressedAccuracy));
     stage("latency, dense and compressed in turns", 0);
     LatencyComparison latency;
-    try (Session a = Session.open(writtenDense, workers.threads());
-        Session b = Session.open(written, workers.threads())) {
+    try (Session a = Session.open(writtenDense, LATENCY_THREADS);
+        Session b = Session.open(written, LATENCY_THREADS)) {
       latency =
           LatencyComparison.measure(
-              a, input, b, input, imageShape, workers.threads(), 1, LATENCY_SECONDS, LATENCY_PAIRS);
+              a, input, b, input, imageShape, LATENCY_THREADS, 1, LATENCY_SECONDS, LATENCY_PAIRS);
     }
     evaluateSeconds += secondsSince(start);
 
@@ -240,8 +254,10 @@ final class Specializer {
     long parameters = 0;
     long nonZero = 0;
     long denseNonZero = 0;
-    for (LayerWise.Plan plan : plans) {
-      Layer layer = plan.layer();
+    for (Layer layer : layers) {
+      if (!layer.prunable()) {
+        continue;
+      }
       parameters += layer.parameters();
       nonZero += layer.parameters() - LayerWeights.zeros(specialist, layer);
       denseNonZero += layer.parameters() - LayerWeights.zeros(dense, layer);
@@ -377,6 +393,7 @@ final class Specializer {
     }
     List<LayerWise.Plan> plans = new ArrayList<>();
     List<String> undividable = new ArrayList<>();
+    Set<String> patterns = new LinkedHashSet<>();
     for (Layer layer : prunable) {
       if (!isChosen(layer, include, exclude)) {
         continue;
@@ -384,6 +401,7 @@ final class Specializer {
       Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
       if (layer.groupingExtent() % choice.pattern().groupSize() != 0) {
         undividable.add(layer.name());
+        patterns.add(choice.pattern() + " (" + layer.groupingExtent() + " input channels)");
       }
       plans.add(new LayerWise.Plan(layer, choice.pattern(), Solvers.byName(choice.solver())));
     }
@@ -393,14 +411,19 @@ final class Specializer {
     }
     if (!undividable.isEmpty()) {
       throw TacoException.usage(
-          "the pattern "
-              + recipe.pattern()
-              + " does not divide the input channels of "
-              + undividable.size()
-              + " layer(s); leave them dense with"
+          "the groups of a pattern must divide a layer's input channels, and do not for "
+              + String.join(", ", patterns)
+              + "; leave the layers dense with"
               + undividable.stream()
                   .map(name -> " --exclude '" + name + "'")
                   .reduce("", String::concat));
+    }
+    for (LayerDiscovery.Skipped skipped : LayerDiscovery.skipped(model)) {
+      notices.add(
+          "layer-skipped",
+          skipped.name(),
+          skipped.operator() + " stays as it is: " + skipped.reason(),
+          1);
     }
     int leftDense = layers.size() - plans.size();
     if (leftDense > 0) {
@@ -462,6 +485,9 @@ final class Specializer {
     double deviation = Math.sqrt(chance * (1 - chance) / accuracy.images());
     if (accuracy.images() >= ENOUGH_TO_JUDGE && accuracy.top1() <= chance + deviation) {
       throw TacoException.data(recipe.model() + ": " + message);
+    }
+    if (accuracy.images() < ENOUGH_TO_JUDGE && accuracy.top1() > chance + deviation) {
+      return; // Too few images for the interval to leave chance out.
     }
     notices.add(
         "dense-accuracy-at-chance", String.valueOf(recipe.model()), message, accuracy.top1());

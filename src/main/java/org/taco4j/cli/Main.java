@@ -12,7 +12,7 @@ import picocli.CommandLine.IVersionProvider;
 /** The command {@code taco}. */
 @Command(
     name = "taco",
-    description = "Turns a big, general vision model into a small, fast specialist.",
+    description = "Turns a big, general vision model into a small specialist.",
     mixinStandardHelpOptions = true,
     versionProvider = Main.Version.class,
     synopsisSubcommandLabel = "COMMAND",
@@ -22,11 +22,12 @@ import picocli.CommandLine.IVersionProvider;
       BenchCommand.class,
       InspectCommand.class,
       DoctorCommand.class,
+      CommandLine.HelpCommand.class,
     },
     footer = {
       "",
       "Exit codes: 0 ok, 2 usage, 3 model or operator, 4 data or preprocessing, 5 numerical result",
-      "refused, 6 accuracy gate missed, 7 runtime or device unavailable, 130 interrupted."
+      "refused, 7 runtime or device unavailable, 130 interrupted."
     })
 public final class Main implements Runnable {
   /** Exit code for what nobody foresaw: a bug. */

@@ -245,7 +245,7 @@ final class SpecializeCommand implements Callable<Integer> {
         report.latency().ratio(),
         report.latency().ratioLow(),
         report.latency().ratioHigh());
-    err.printf("%nwritten to %s: model.onnx, report.json, layers.csv, MODEL_CARD.md%n", folder);
+    err.printf("%nwritten to %s; start with MODEL_CARD.md%n", folder);
     err.flush();
   }
 

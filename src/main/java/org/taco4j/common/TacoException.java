@@ -19,8 +19,6 @@ public final class TacoException extends RuntimeException {
     DATA(4),
     /** A numerical result that is not fit to be written. */
     NUMERICAL(5),
-    /** An accuracy gate that the user set was missed. */
-    ACCURACY_GATE(6),
     /** A runtime, backend or device that is not available, or a file system that refuses. */
     RUNTIME(7),
     /** Stopped by the user. */

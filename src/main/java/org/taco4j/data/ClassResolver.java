@@ -105,15 +105,16 @@ final class ClassResolver {
       // A specialist's outputs are not those that a classes.tsv of the generalist counts.
       return inModel(folder, each.listed().map(FolderScan.Listed::name).orElse(folder));
     }
+    if (labels.isPresent()) {
+      // What the user says on the command line goes before what lies in the folder.
+      LabelList list = labels.get();
+      return list.find(folder)
+          .or(() -> each.listed().map(FolderScan.Listed::name).flatMap(list::find))
+          .map(label -> new TaskClass(folder, label.modelIndex(), label.name()));
+    }
     if (each.listed().isPresent()) {
       FolderScan.Listed listed = each.listed().get();
       return Optional.of(new TaskClass(folder, listed.modelIndex(), listed.name()));
-    }
-    if (labels.isPresent()) {
-      return labels
-          .get()
-          .find(folder)
-          .map(label -> new TaskClass(folder, label.modelIndex(), label.name()));
     }
     return alphabetical
         ? Optional.of(new TaskClass(folder, List.copyOf(found.keySet()).indexOf(folder), folder))

@@ -28,9 +28,10 @@ import org.taco4j.data.FolderScan.Part;
  * file system, nor on other classes.
  *
  * <p>Which output of the model a class stands for is said by, in this order: the model's own
- * classes, where it has them (then nothing else is asked); {@code classes.tsv} in the data folder,
- * parted by tabs, with the columns {@code folder}, {@code model_index} and {@code name}; the label
- * list; and, if there are exactly as many folders as outputs, alphabetical order.
+ * classes, where it has them (then nothing else is asked); the label list, where one is given;
+ * {@code classes.tsv} in the data folder, parted by tabs, with the columns {@code folder}, {@code
+ * model_index} and {@code name}; and, if there are exactly as many folders as outputs, alphabetical
+ * order.
  */
 public final class ImageFolders {
   private ImageFolders() {}

@@ -1,4 +1,4 @@
-/** Works over the graph, layer after layer: the channel correction. */
+/** Works over the graph, layer after layer: layer-wise solving, and the channel correction. */
 @NullMarked
 package org.taco4j.reconstruct;
 

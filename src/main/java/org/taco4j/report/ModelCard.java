@@ -48,11 +48,11 @@ final class ModelCard {
         .append(report.compressed().images())
         .append(
             " test images, with 95 % intervals (Wilson). Both models were measured in one run; the")
-        .append(" specialist's latency is ")
+        .append(" latency of the dense model over the specialist's is ")
         .append(
             String.format(
                 Locale.ROOT,
-                "1/%.2f of the dense model's (5th to 95th percentile over pairs: %.2f to %.2f).%n",
+                "%.2f (5th to 95th percentile over pairs: %.2f to %.2f).%n",
                 latency.ratio(),
                 latency.ratioLow(),
                 latency.ratioHigh()))

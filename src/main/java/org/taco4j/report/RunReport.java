@@ -12,7 +12,7 @@ import org.taco4j.common.Notice;
  * {@code docs/report.md}; {@link #SCHEMA_VERSION} counts its incompatible changes.
  *
  * @param schemaVersion {@link #SCHEMA_VERSION}
- * @param sparsity zeros over all weights of the layers that were pruned or could have been
+ * @param sparsity zeros over weights of all prunable layers, left dense or not
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
  */
 @JsonInclude(JsonInclude.Include.ALWAYS)

@@ -113,13 +113,6 @@ public final class Tensor implements AutoCloseable {
     return OnnxMl.TensorProto.DataType.valueOf(type).getNumber();
   }
 
-  /** Whether {@link #floats} works: float32 or float16. */
-  public boolean isFloat() {
-    return value.getInfo().type == OnnxJavaType.FLOAT
-        || value.getInfo().type == OnnxJavaType.FLOAT16
-        || value.getInfo().type == OnnxJavaType.BFLOAT16;
-  }
-
   /** Whether the elements are float32. */
   boolean isFloat32() {
     return value.getInfo().type == OnnxJavaType.FLOAT;

@@ -49,7 +49,7 @@ final class VectorWidthTest {
           run++;
         }
       }
-      assertEquals(9, run);
+      assertEquals(10, run);
     }
   }
 }

@@ -39,7 +39,7 @@ class ModelInputTest {
   @Test
   void theBatchSizeDependsOnTheImageSizeOnly() {
     ModelInput free = ModelInput.of(identity(-1, 3, -1, -1));
-    assertEquals(4, free.batchSize(224, 224));
+    assertEquals(2, free.batchSize(224, 224));
     assertEquals(64, free.batchSize(32, 32));
     assertEquals(1, free.batchSize(1000, 1000));
     assertEquals(3, ModelInput.of(identity(3, 3, -1, -1)).batchSize(224, 224));

@@ -1,6 +1,5 @@
 package org.taco4j;
 
-import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
@@ -72,11 +71,7 @@ public record PreprocessingOptions(
       result = Preprocessing.imageNet(width, height, modelLayout);
     }
     if (mean != null) {
-      List<Float> means = Preprocessing.parseChannels("--mean", mean);
-      if (means.stream().anyMatch(m -> m > 1)) {
-        throw TacoException.usage("--mean is of values in 0..1, not " + mean + "; divide by 255");
-      }
-      result = result.withMean(means);
+      result = result.withMean(Preprocessing.parseChannels("--mean", mean));
     }
     if (std != null) {
       result = result.withStd(Preprocessing.parseChannels("--std", std));

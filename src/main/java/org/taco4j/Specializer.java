@@ -476,7 +476,7 @@ final class Specializer {
         String.format(
             Locale.ROOT,
             "the dense model is right on %d of %d test images; chance is %.1f %%. The first suspect is"
-                + " the preprocessing (%s): set --mean, --std, --resize, --channel-order or --preset as"
+                + " the preprocessing (%s): set --mean and --std (of values in 0..1), --resize, --channel-order or --preset as"
                 + " in the model's training; then the class order (classes.tsv, --labels)",
             accuracy.top1Correct(),
             accuracy.images(),

@@ -2,7 +2,6 @@ package org.taco4j.calibrate;
 
 import java.nio.FloatBuffer;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.Collection;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
@@ -11,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
@@ -146,12 +146,21 @@ public final class Calibrator {
     } finally {
       runs.forEach(RepeatedRun::close);
     }
-    List<Map.Entry<GramKey, GramAccumulator>> entries = List.copyOf(accumulators.entrySet());
-    GramMatrix[] matrices = new GramMatrix[entries.size()];
-    workers.forEach(entries.size(), i -> matrices[i] = entries.get(i).getValue().finish());
+    return finish(accumulators);
+  }
+
+  /** Empties the map: finishing may take a copy, and memory holds no accumulator beside its own. */
+  private Map<GramKey, GramMatrix> finish(Map<GramKey, GramAccumulator> accumulators) {
+    List<GramKey> keys = List.copyOf(accumulators.keySet());
+    Map<GramKey, GramAccumulator> unfinished = new ConcurrentHashMap<>(accumulators);
+    accumulators.clear();
+    GramMatrix[] matrices = new GramMatrix[keys.size()];
+    workers.forEach(
+        matrices.length,
+        i -> matrices[i] = Objects.requireNonNull(unfinished.remove(keys.get(i))).finish());
     Map<GramKey, GramMatrix> result = new LinkedHashMap<>();
     for (int i = 0; i < matrices.length; i++) {
-      result.put(entries.get(i).getKey(), checked(entries.get(i).getKey(), matrices[i]));
+      result.put(keys.get(i), checked(keys.get(i), matrices[i]));
     }
     return result;
   }
@@ -175,23 +184,9 @@ public final class Calibrator {
       ModelInput input) {
     String name = keys.getFirst().tensor();
     Tensor tensor = Objects.requireNonNull(activations.get(name), name);
-    long[] shape = tensor.shape();
+    long[] shape = input.leading(name, tensor.shape(), count);
     FloatBuffer values = tensor.buffer();
-    if (input.batch() > count) {
-      // The runtime was fed more images than there were: only the leading ones are samples.
-      if (shape.length == 0 || shape[0] % input.batch() != 0) {
-        throw TacoException.model(
-            "tensor "
-                + name
-                + " has shape "
-                + Arrays.toString(shape)
-                + ", which does not divide into the model's fixed batch of "
-                + input.batch()
-                + "; use a number of calibration images that it divides");
-      }
-      shape[0] = shape[0] / input.batch() * count;
-      values.limit(Math.toIntExact((long) values.limit() / input.batch() * count));
-    }
+    values.limit(Math.toIntExact(Tensor.elements(shape)));
     for (GramKey key : keys) {
       GramAccumulator accumulator = Objects.requireNonNull(accumulators.get(key));
       accumulator.add(values, shape);

@@ -13,9 +13,9 @@ public final class BatchNormFolding {
 
   /**
    * Folds each BatchNormalization whose only input is a convolution or Gemm with constant weights
-   * that nothing else reads; the others stay. With scale γ, shift β, mean μ and variance σ² the
-   * layer's W x + b becomes (γ/√(σ²+ε)) W x + (b − μ) γ/√(σ²+ε) + β, computed in double. The tensor
-   * that the BatchNormalization wrote keeps its name.
+   * that nothing else reads, and with a bias that is constant or none; the others stay. With scale
+   * γ, shift β, mean μ and variance σ² the layer's W x + b becomes (γ/√(σ²+ε)) W x + (b − μ)
+   * γ/√(σ²+ε) + β, computed in double. The tensor that the BatchNormalization wrote keeps its name.
    *
    * @return the names of the folded nodes (of their outputs, where they have no name)
    * @throws org.taco4j.common.TacoException of kind NUMERICAL when folded weights are not finite in
@@ -55,7 +55,8 @@ public final class BatchNormFolding {
     boolean gemmRows = layer.opType().equals("Gemm") && layer.outputAxis() == -1;
     if (!(layer.opType().equals("Conv") || gemmRows)
         || !index.readOnce(end)
-        || !LayerWeights.canFold(model, layer)) {
+        || !LayerWeights.canFold(model, layer)
+        || LayerWeights.hasUnknownBias(model, layer)) {
       return null;
     }
     GraphIndex.Use use = index.uses(end).getFirst();

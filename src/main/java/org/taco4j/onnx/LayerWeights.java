@@ -105,9 +105,27 @@ public final class LayerWeights {
     return zeros;
   }
 
-  /** Whether {@link #fold} would work for the layer (as {@link LayerDiscovery} gives it now). */
-  static boolean canFold(OnnxModel model, Layer layer) {
-    return isPlain(model, layer) && tied(model, layer) == null;
+  /** Whether the layer's weights are plain matrices, which {@link #unfold} can read. */
+  public static boolean isReadable(OnnxModel model, Layer layer) {
+    return isPlain(model, LayerDiscovery.find(model, layer.name()));
+  }
+
+  /** Whether the layer's weights can be read and, as no other node reads them, written. */
+  public static boolean canFold(OnnxModel model, Layer layer) {
+    Layer now = LayerDiscovery.find(model, layer.name());
+    return isPlain(model, now) && tied(model, now) == null;
+  }
+
+  /**
+   * Whether the layer adds something that {@link #bias} cannot read: the third input of a Conv or
+   * Gemm that is computed, quantised or of a shape other than one value for each row or for all.
+   */
+  public static boolean hasUnknownBias(OnnxModel model, Layer layer) {
+    Layer now = LayerDiscovery.find(model, layer.name());
+    boolean third =
+        !now.opType().equals("MatMul")
+            && !Nodes.input(model.index().node(model.found().node(now)), 2).isEmpty();
+    return third && now.bias().map(source -> !source.node().equals(now.output())).orElse(true);
   }
 
   private static boolean isPlain(OnnxModel model, Layer layer) {
@@ -171,7 +189,7 @@ public final class LayerWeights {
    * The bias of a layer: what is added to its rows.
    *
    * @return [rows · groups]; zeros where the layer has none. For a Gemm its factor beta is
-   *     multiplied in
+   *     multiplied in. Of a layer that {@link #hasUnknownBias} only what an Add behind it adds
    */
   public static float[] bias(OnnxModel model, Layer layer) {
     Layer now = LayerDiscovery.find(model, layer.name());

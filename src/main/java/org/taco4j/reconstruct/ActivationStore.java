@@ -19,10 +19,11 @@ import org.taco4j.common.TacoException;
 import org.taco4j.runtime.Tensor;
 
 /**
- * Tensors of many batches, by name: in memory as far as that is allowed, else in files. What comes
- * back is the same to the bit wherever it was, so that the memory allowed changes no result.
- * Different batches may be worked on by different threads at once; one batch by one thread at a
- * time. Owns the tensors and files until it is closed.
+ * Tensors of many batches, by name: in memory as far as that is allowed, else in files; those of
+ * types other than float32 and float16, such as shapes and masks, always in memory. What comes back
+ * is the same to the bit wherever it was, so that the memory allowed changes no result. Different
+ * batches may be worked on by different threads at once; one batch by one thread at a time. Owns
+ * the tensors and files until it is closed.
  */
 final class ActivationStore implements AutoCloseable {
   private final long memory;
@@ -37,7 +38,7 @@ final class ActivationStore implements AutoCloseable {
   private record InMemory(Tensor tensor) implements Held {}
 
   @SuppressWarnings("ArrayRecordComponent") // never compared
-  private record OnDisk(Path file, long[] shape) implements Held {}
+  private record OnDisk(Path file, int elementType, long[] shape) implements Held {}
 
   /** Works with the tensors of one batch, by name; they are the store's. */
   @FunctionalInterface
@@ -72,7 +73,7 @@ final class ActivationStore implements AutoCloseable {
   int elementType(String name) {
     return switch (Objects.requireNonNull(batches.getFirst().get(name), name)) {
       case InMemory inMemory -> inMemory.tensor().elementType();
-      case OnDisk onDisk -> Tensor.FLOAT;
+      case OnDisk onDisk -> onDisk.elementType();
     };
   }
 
@@ -128,17 +129,17 @@ final class ActivationStore implements AutoCloseable {
   }
 
   private Held hold(Tensor tensor) {
-    // Others than float32 are shapes and masks: small.
-    if (held.addAndGet(tensor.bytes()) <= memory || tensor.elementType() != Tensor.FLOAT) {
+    int elementType = tensor.elementType();
+    if (held.addAndGet(tensor.bytes()) <= memory || !Tensor.canWrite(elementType)) {
       return new InMemory(tensor);
     }
     held.addAndGet(-tensor.bytes());
-    Path file = folder.resolve(files.getAndIncrement() + ".f32");
+    Path file = folder.resolve(files.getAndIncrement() + ".bin");
     try (tensor;
         FileChannel channel =
             FileChannel.open(file, StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE)) {
       tensor.writeTo(channel);
-      return new OnDisk(file, tensor.shape());
+      return new OnDisk(file, elementType, tensor.shape());
     } catch (IOException e) {
       throw failure("written", e);
     }
@@ -146,7 +147,7 @@ final class ActivationStore implements AutoCloseable {
 
   private static Tensor load(OnDisk onDisk) {
     try (FileChannel channel = FileChannel.open(onDisk.file(), StandardOpenOption.READ)) {
-      return Tensor.readFloats(channel, onDisk.shape());
+      return Tensor.read(channel, onDisk.elementType(), onDisk.shape());
     } catch (IOException e) {
       throw failure("read", e);
     }

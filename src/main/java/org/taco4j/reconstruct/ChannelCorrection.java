@@ -60,10 +60,13 @@ public final class ChannelCorrection {
   /**
    * Corrects the given layers.
    *
-   * @param layers in graph order, as found in the compressed model
+   * @param layers in graph order, as found in the compressed model; with weights that can be folded
+   *     ({@link LayerWeights#canFold}) and without an unknown bias ({@link
+   *     LayerWeights#hasUnknownBias})
    * @param memory bytes that kept activations may take; it changes no result
    * @param scratch an existing folder for activations that exceed it; left empty
    * @param progress told each layer's name as it is finished
+   * @throws IllegalArgumentException for a layer with an unknown bias
    */
   public void correct(
       List<Layer> layers,
@@ -71,6 +74,12 @@ public final class ChannelCorrection {
       long memory,
       Path scratch,
       Consumer<String> progress) {
+    for (Layer layer : layers) {
+      if (LayerWeights.hasUnknownBias(compressed, layer)) {
+        throw new IllegalArgumentException(
+            "the bias of layer '" + layer.name() + "' cannot be read, so not be scaled");
+      }
+    }
     ModelInput input = ModelInput.of(dense);
     Map<String, ChannelMoments> targets = denseMoments(layers, images, input);
 
@@ -87,7 +96,7 @@ public final class ChannelCorrection {
         Layer layer = layers.get(i);
         runStage(stages.get(i), activations);
         ChannelMoments target = Objects.requireNonNull(targets.get(layer.output()));
-        clamped += correctLayer(layer, target, activations, counts, input.batch());
+        clamped += correctLayer(layer, target, activations, counts, input);
         Set<String> needed = new LinkedHashSet<>();
         stages.subList(i + 1, stages.size()).forEach(stage -> needed.addAll(stage.inputs()));
         activations.retain(needed);
@@ -125,7 +134,7 @@ public final class ChannelCorrection {
                   Map<String, Tensor> result = session.run(feed);
                   for (Layer layer : layers) {
                     Tensor tensor = Objects.requireNonNull(result.get(layer.output()));
-                    parts.get(i).add(moments(tensor, layer, batch.count(), input.batch()));
+                    parts.get(i).add(moments(tensor, layer, batch.count(), input));
                   }
                   feed.values().forEach(Tensor::close);
                   result.values().forEach(Tensor::close);
@@ -144,12 +153,12 @@ public final class ChannelCorrection {
     return moments;
   }
 
-  private static ChannelMoments moments(Tensor tensor, Layer layer, int count, int fixedBatch) {
-    long[] shape = tensor.shape();
+  private static ChannelMoments moments(Tensor tensor, Layer layer, int count, ModelInput input) {
+    long[] shape = input.leading(layer.output(), tensor.shape(), count);
     float[] values = tensor.floats();
-    if (fixedBatch > count) {
-      shape[0] = shape[0] / fixedBatch * count;
-      values = Arrays.copyOf(values, Math.toIntExact((long) values.length / fixedBatch * count));
+    int samples = Math.toIntExact(Tensor.elements(shape));
+    if (samples < values.length) {
+      values = Arrays.copyOf(values, samples);
     }
     return ChannelMoments.of(values, shape, layer.outputAxis());
   }
@@ -171,7 +180,7 @@ public final class ChannelCorrection {
       ChannelMoments target,
       ActivationStore activations,
       List<Integer> counts,
-      int fixedBatch) {
+      ModelInput input) {
     List<String> outputOnly = List.of(layer.output());
     ChannelMoments[] parts = new ChannelMoments[activations.size()];
     workers.forEach(
@@ -182,7 +191,7 @@ public final class ChannelCorrection {
                 outputOnly,
                 tensors -> {
                   Tensor output = Objects.requireNonNull(tensors.get(layer.output()));
-                  parts[b] = moments(output, layer, counts.get(b), fixedBatch);
+                  parts[b] = moments(output, layer, counts.get(b), input);
                   return Map.of();
                 }));
     ChannelMoments actual = new ChannelMoments(target.channels());
@@ -213,16 +222,17 @@ public final class ChannelCorrection {
       }
     }
 
-    for (int group = 0; group < layer.groups(); group++) {
-      float[] weights = LayerWeights.unfold(compressed, layer, group);
+    float[][] groups = LayerWeights.unfold(compressed, layer);
+    for (int group = 0; group < groups.length; group++) {
+      float[] weights = groups[group];
       for (int r = 0; r < layer.rows(); r++) {
         float factor = scale[group * layer.rows() + r];
         for (int c = r * layer.cols(); c < (r + 1) * layer.cols(); c++) {
           weights[c] *= factor;
         }
       }
-      LayerWeights.fold(compressed, layer, group, weights);
     }
+    LayerWeights.fold(compressed, layer, groups);
     float[] bias = LayerWeights.bias(compressed, layer);
     // A bias that an Add behind the layer brings is no part of the output that was scaled, and
     // that Add, not the output, takes the shift.
@@ -246,7 +256,8 @@ public final class ChannelCorrection {
                   float[] corrected =
                       ChannelMoments.affine(
                           output.floats(), shape, layer.outputAxis(), scale, outputShift);
-                  return Map.of(layer.output(), Tensor.ofFloats(corrected, shape));
+                  return Map.of(
+                      layer.output(), Tensor.ofFloats(output.elementType(), corrected, shape));
                 }));
     return clamped;
   }

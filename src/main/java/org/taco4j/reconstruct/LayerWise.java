@@ -13,12 +13,12 @@ import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.FloatMatrix;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.solve.Hessian;
+import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.SolveRequest;
@@ -66,7 +66,7 @@ public final class LayerWise {
    * @param layerError layer-wise error over all groups on the calibration images
    * @param heldOutError the same on held-out images; null without them
    * @param damping the largest λ of any group
-   * @param deadColumns of all groups
+   * @param deadColumns inputs of all groups that were zero on every calibration image
    * @param seconds of the solver
    */
   public record Outcome(
@@ -154,8 +154,8 @@ public final class LayerWise {
           "dead-columns",
           compressed.source(),
           dead
-              + " layer inputs were zero on every calibration image; the weights that read them were"
-              + " removed (layers.csv has the numbers per layer)",
+              + " layer inputs were zero on every calibration image (layers.csv has the numbers per"
+              + " layer)",
           dead);
     }
     return new Result(outcomes, calibrateSeconds, solveSeconds);
@@ -179,16 +179,17 @@ public final class LayerWise {
         plan.pattern().groupSize() == 1
             ? SolveRequest.naturalOrder(layer.cols())
             : layer.groupingOrder();
-    float[][] solved = new float[layer.groups()][];
-    Errors errors = new Errors();
-    Errors heldOutErrors = new Errors();
+    float[][] groups = LayerWeights.unfold(compressed, layer);
+    float[][] solved = new float[groups.length][];
+    LayerError errors = new LayerError();
+    LayerError heldOutErrors = heldOutHessians.isEmpty() ? null : new LayerError();
     double usedDamping = 0;
     int escalations = 0;
     int dead = 0;
     double seconds = 0;
     double gflop = 0;
-    for (int group = 0; group < layer.groups(); group++) {
-      float[] weights = LayerWeights.unfold(compressed, layer, group);
+    for (int group = 0; group < groups.length; group++) {
+      float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
       Hessian hessian = Objects.requireNonNull(hessians.get(key));
       LayerSolution solution =
@@ -205,14 +206,14 @@ public final class LayerWise {
                       damping),
                   backend);
       solved[group] = solution.weights();
-      errors.add(layer, weights, solution.weights(), hessian);
-      Hessian unseen = heldOutHessians.get(key);
-      if (unseen != null) {
-        heldOutErrors.add(layer, weights, solution.weights(), unseen);
+      errors.add(weights, solution.weights(), layer.rows(), layer.cols(), hessian, backend);
+      if (heldOutErrors != null) {
+        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key));
+        heldOutErrors.add(weights, solution.weights(), layer.rows(), layer.cols(), unseen, backend);
       }
       usedDamping = Math.max(usedDamping, solution.damping());
       escalations = Math.max(escalations, solution.dampingEscalations());
-      dead += solution.deadColumns();
+      dead += deadColumns(hessian);
       seconds += solution.seconds();
       gflop += solution.gflop();
     }
@@ -236,35 +237,19 @@ public final class LayerWise {
     return new Outcome(
         plan,
         layerError,
-        heldOutErrors.used ? heldOutErrors.relative() : null,
+        heldOutErrors == null ? null : heldOutErrors.relative(),
         usedDamping,
         dead,
         seconds,
         gflop);
   }
 
-  /** The layer-wise error over the groups of a layer: sums of tr(ΔW H ΔWᵀ) and tr(W H Wᵀ). */
-  private final class Errors {
-    private double error;
-    private double energy;
-    private boolean used;
-
-    void add(Layer layer, float[] before, float[] after, Hessian hessian) {
-      used = true;
-      float[] change = new float[before.length];
-      for (int i = 0; i < change.length; i++) {
-        change[i] = after[i] - before[i];
-      }
-      error +=
-          backend.quadraticForm(
-              FloatMatrix.of(change, layer.rows(), layer.cols()), hessian.values());
-      energy +=
-          backend.quadraticForm(
-              FloatMatrix.of(before, layer.rows(), layer.cols()), hessian.values());
+  /** Counted here, as not every solver looks at the inputs. */
+  private static int deadColumns(Hessian hessian) {
+    int dead = 0;
+    for (int j = 0; j < hessian.cols(); j++) {
+      dead += hessian.diagonal(j) == 0 ? 1 : 0;
     }
-
-    double relative() {
-      return error == 0 ? 0 : error / energy;
-    }
+    return dead;
   }
 }

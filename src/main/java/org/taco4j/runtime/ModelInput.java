@@ -80,6 +80,35 @@ public record ModelInput(String name, int batch, boolean channelsLast, int heigh
   }
 
   /**
+   * The shape of the leading part of a tensor, row-major, that belongs to the images of a run: all
+   * of it, unless the model's fixed batch had to be filled.
+   *
+   * @param tensor its name, for the error
+   * @param shape of the whole tensor; not changed
+   * @param count how many images {@link #feed} was given
+   * @throws TacoException of kind MODEL when the tensor has no axis that runs along the images
+   *     first
+   */
+  public long[] leading(String tensor, long[] shape, int count) {
+    if (batch <= count) {
+      return shape;
+    }
+    if (shape.length == 0 || shape[0] % batch != 0) {
+      throw TacoException.model(
+          "tensor "
+              + tensor
+              + " has shape "
+              + Arrays.toString(shape)
+              + ", which does not divide into the model's fixed batch of "
+              + batch
+              + "; use a number of calibration images that it divides");
+    }
+    long[] leading = shape.clone();
+    leading[0] = shape[0] / batch * count;
+    return leading;
+  }
+
+  /**
    * The input of one run; the caller closes the tensor.
    *
    * @param images preprocessed images, one after the other; at least {@code count}

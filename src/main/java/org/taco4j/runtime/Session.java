@@ -22,7 +22,8 @@ import org.taco4j.onnx.OnnxModel;
  */
 public final class Session implements AutoCloseable {
   /**
-   * Models above this go to ONNX Runtime through a temporary file, as protobuf cannot hold 2 GB.
+   * Models above this, in bytes, go to ONNX Runtime through a temporary file: handing over bytes
+   * takes copies of the whole model on the heap.
    */
   private static final long IN_MEMORY_LIMIT = 256L << 20;
 
@@ -50,20 +51,33 @@ public final class Session implements AutoCloseable {
       byte[] bytes = model.toBytes();
       return open(model.source(), threads, (env, options) -> env.createSession(bytes, options));
     }
-    Path folder = null;
+    Path folder = temporaryFolder(model);
+    // Ctrl-C leaves no folder behind either.
+    Thread hook = new Thread(() -> deleteFolder(folder), "taco-session-clean-up");
+    Runtime.getRuntime().addShutdownHook(hook);
     try {
-      folder = Files.createTempDirectory("taco4j-session");
       Path file = folder.resolve("model.onnx");
       model.write(file);
       return open(
           model.source(), threads, (env, options) -> env.createSession(file.toString(), options));
+    } finally {
+      deleteFolder(folder);
+      try {
+        Runtime.getRuntime().removeShutdownHook(hook);
+      } catch (IllegalStateException e) {
+        // The process is ending; the hook finds nothing left to do.
+      }
+    }
+  }
+
+  private static Path temporaryFolder(OnnxModel model) {
+    try {
+      return Files.createTempDirectory("taco4j-session");
     } catch (IOException e) {
       throw new TacoException(
           TacoException.Kind.RUNTIME,
           "no temporary folder for loading " + model.source() + ": " + e.getMessage(),
           e);
-    } finally {
-      deleteFolder(folder);
     }
   }
 
@@ -153,8 +167,9 @@ public final class Session implements AutoCloseable {
     }
   }
 
-  private static void deleteFolder(@org.jspecify.annotations.Nullable Path folder) {
-    if (folder == null) {
+  /** One caller at a time, as the shutdown hook may meet the thread that made the folder. */
+  private static synchronized void deleteFolder(Path folder) {
+    if (!Files.exists(folder)) {
       return;
     }
     try (Stream<Path> files = Files.walk(folder)) {

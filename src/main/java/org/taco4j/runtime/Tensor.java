@@ -21,6 +21,9 @@ public final class Tensor implements AutoCloseable {
   /** {@link #elementType} of float32. */
   public static final int FLOAT = OnnxMl.TensorProto.DataType.FLOAT_VALUE;
 
+  /** {@link #elementType} of float16. */
+  public static final int FLOAT16 = OnnxMl.TensorProto.DataType.FLOAT16_VALUE;
+
   private final OnnxTensor value;
 
   /** The memory, where this project allocated it. */
@@ -45,32 +48,82 @@ public final class Tensor implements AutoCloseable {
    * @param data at least as many values as {@code shape} has elements, row-major
    */
   public static Tensor ofFloats(float[] data, long... shape) {
-    ByteBuffer direct = allocate(shape);
+    ByteBuffer direct = allocate(Float.BYTES, shape);
     direct.asFloatBuffer().put(data, 0, direct.capacity() / Float.BYTES);
     return over(direct, shape);
   }
 
-  /** A float32 tensor of what {@link #writeTo} wrote. */
-  public static Tensor readFloats(ReadableByteChannel channel, long... shape) throws IOException {
-    ByteBuffer direct = allocate(shape);
+  /**
+   * A tensor of the given values, rounded to its element type.
+   *
+   * @param elementType {@link #FLOAT} or {@link #FLOAT16}
+   * @param data at least as many values as {@code shape} has elements, row-major
+   * @throws TacoException of kind MODEL for another element type
+   */
+  public static Tensor ofFloats(int elementType, float[] data, long... shape) {
+    if (elementType == FLOAT) {
+      return ofFloats(data, shape);
+    }
+    checkFloat16(elementType);
+    ByteBuffer direct = allocate(Short.BYTES, shape);
+    while (direct.hasRemaining()) {
+      direct.putShort(Float.floatToFloat16(data[direct.position() / Short.BYTES]));
+    }
+    return overFloat16(direct.flip(), shape);
+  }
+
+  /** Whether {@link #writeTo} and {@link #read} work for this element type. */
+  public static boolean canWrite(int elementType) {
+    return elementType == FLOAT || elementType == FLOAT16;
+  }
+
+  /**
+   * A tensor of what {@link #writeTo} wrote.
+   *
+   * @param elementType {@link #FLOAT} or {@link #FLOAT16}
+   */
+  public static Tensor read(ReadableByteChannel channel, int elementType, long... shape)
+      throws IOException {
+    if (elementType != FLOAT) {
+      checkFloat16(elementType);
+    }
+    ByteBuffer direct = allocate(elementType == FLOAT ? Float.BYTES : Short.BYTES, shape);
     while (direct.hasRemaining()) {
       if (channel.read(direct) < 0) {
         throw new EOFException(direct.remaining() + " bytes are missing");
       }
     }
-    return over(direct.flip(), shape);
+    direct.flip();
+    return elementType == FLOAT ? over(direct, shape) : overFloat16(direct, shape);
   }
 
-  private static ByteBuffer allocate(long[] shape) {
-    long bytes = Float.BYTES;
-    for (long d : shape) {
-      bytes *= d;
+  private static void checkFloat16(int elementType) {
+    if (elementType != FLOAT16) {
+      throw TacoException.model(
+          "a tensor of "
+              + OnnxMl.TensorProto.DataType.forNumber(elementType)
+              + " where FLOAT or FLOAT16 is needed; export the model in one of these");
     }
-    return ByteBuffer.allocateDirect(Math.toIntExact(bytes)).order(ByteOrder.nativeOrder());
+  }
+
+  private static ByteBuffer allocate(int elementBytes, long[] shape) {
+    return ByteBuffer.allocateDirect(Math.toIntExact(elementBytes * elements(shape)))
+        .order(ByteOrder.nativeOrder());
   }
 
   private static Tensor over(ByteBuffer direct, long[] shape) {
     return over(direct.asFloatBuffer(), shape);
+  }
+
+  private static Tensor overFloat16(ByteBuffer direct, long[] shape) {
+    try {
+      return new Tensor(
+          OnnxTensor.createTensor(
+              OrtEnvironment.getEnvironment(), direct, shape, OnnxJavaType.FLOAT16),
+          null);
+    } catch (OrtException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, "no tensor: " + e.getMessage(), e);
+    }
   }
 
   /** A float32 tensor over memory that must outlive it. */
@@ -83,7 +136,7 @@ public final class Tensor implements AutoCloseable {
     }
   }
 
-  /** Writes the values, row-major, in this machine's byte order; for float32 tensors. */
+  /** Writes the values, row-major, in this machine's byte order; where {@link #canWrite}. */
   public void writeTo(WritableByteChannel channel) throws IOException {
     ByteBuffer bytes = value.getByteBuffer();
     while (bytes.hasRemaining()) {
@@ -94,6 +147,15 @@ public final class Tensor implements AutoCloseable {
   /** The dimensions. */
   public long[] shape() {
     return value.getInfo().getShape();
+  }
+
+  /** Number of elements of a shape. */
+  public static long elements(long[] shape) {
+    long elements = 1;
+    for (long d : shape) {
+      elements *= d;
+    }
+    return elements;
   }
 
   /** Number of elements. */

@@ -161,6 +161,20 @@ class BatchNormFoldingTest {
             .node("Conv", List.of("x", "w"), List.of("h"))
             .node("Conv", List.of("x", "w"), List.of("z"))
             .node("BatchNormalization", NORM, List.of("y")));
+    // A bias that is no plain constant, without and with an Add behind it.
+    checkStays(
+        convolution(17, 8)
+            .random("w", 8, 4, 3, 3)
+            .node("Cast", List.of("b"), List.of("cast"), attribute("to", 1))
+            .node("Conv", List.of("x", "w", "cast"), List.of("h"))
+            .node("BatchNormalization", NORM, List.of("y")));
+    checkStays(
+        convolution(17, 8)
+            .random("w", 8, 4, 3, 3)
+            .node("Cast", List.of("b"), List.of("cast"), attribute("to", 1))
+            .node("Conv", List.of("x", "w", "cast"), List.of("c"))
+            .node("Add", List.of("c", "b4"), List.of("h"))
+            .node("BatchNormalization", NORM, List.of("y")));
     // Parameters of another length.
     checkStays(
         convolution(17, 8)

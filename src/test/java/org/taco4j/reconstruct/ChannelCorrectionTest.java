@@ -6,7 +6,16 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import ai.onnx.proto.OnnxMl.GraphProto;
+import ai.onnx.proto.OnnxMl.ModelProto;
+import ai.onnx.proto.OnnxMl.NodeProto;
+import ai.onnx.proto.OnnxMl.TensorProto;
+import com.google.protobuf.ByteString;
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -18,6 +27,7 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.TinyTask;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -28,6 +38,7 @@ import org.taco4j.data.Preprocessor;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
@@ -46,9 +57,50 @@ class ChannelCorrectionTest {
     return switch (kind) {
       case "conv" -> TinyTask.convNet(file, TinyTask.Input.FREE);
       case "conv of batch 5" -> TinyTask.convNet(file, new TinyTask.Input(5, false));
+      case "conv FLOAT16" -> inFloat16(TinyTask.convNet(file, TinyTask.Input.FREE));
       case "conv NHWC" -> TinyTask.convNet(file, new TinyTask.Input(1, true));
       default -> TinyTask.mlp(file);
     };
+  }
+
+  /** Lets a network compute in float16 between its float32 input and output. */
+  private static Path inFloat16(Path file) {
+    try {
+      ModelProto model = ModelProto.parseFrom(Files.readAllBytes(file));
+      GraphProto.Builder graph = model.getGraph().toBuilder();
+      for (TensorProto.Builder tensor : graph.getInitializerBuilderList()) {
+        FloatBuffer values =
+            tensor
+                .getRawData()
+                .asReadOnlyByteBuffer()
+                .order(ByteOrder.LITTLE_ENDIAN)
+                .asFloatBuffer();
+        ByteBuffer halves =
+            ByteBuffer.allocate(Short.BYTES * values.remaining()).order(ByteOrder.LITTLE_ENDIAN);
+        while (values.hasRemaining()) {
+          halves.putShort(Float.floatToFloat16(values.get()));
+        }
+        tensor
+            .setDataType(TensorProto.DataType.FLOAT16_VALUE)
+            .setRawData(ByteString.copyFrom(halves.flip()));
+      }
+      graph.getNodeBuilder(0).setInput(0, "half_images");
+      graph.getNodeBuilder(graph.getNodeCount() - 1).setOutput(0, "half_logits");
+      graph.addNode(0, cast("images", "half_images", TensorProto.DataType.FLOAT16_VALUE));
+      graph.addNode(cast("half_logits", "logits", TensorProto.DataType.FLOAT_VALUE));
+      return Files.write(file, model.toBuilder().setGraph(graph).build().toByteArray());
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static NodeProto cast(String from, String to, int type) {
+    return NodeProto.newBuilder()
+        .setOpType("Cast")
+        .addInput(from)
+        .addOutput(to)
+        .addAttribute(ModelBuilder.attribute("to", type))
+        .build();
   }
 
   private ImageBatches images(boolean channelsLast, int batch, Workers workers) {
@@ -120,7 +172,14 @@ class ChannelCorrectionTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"conv, 16", "conv, 64", "conv of batch 5, 5", "conv NHWC, 1", "mlp, 16"})
+  @CsvSource({
+    "conv, 16",
+    "conv, 64",
+    "conv of batch 5, 5",
+    "conv NHWC, 1",
+    "conv FLOAT16, 16",
+    "mlp, 16"
+  })
   void eachChannelHasTheDenseModelsMeanAndVariance(String kind, int batch) throws Exception {
     OnnxModel dense = OnnxModel.read(network(kind));
     OnnxModel compressed = halved(dense);
@@ -155,8 +214,9 @@ class ChannelCorrectionTest {
         ChannelMoments actual = moments(corrected, tensor, layer.outputAxis(), images);
         assertEquals(layer.rows() * layer.groups(), expected.channels());
         for (int c = 0; c < expected.channels(); c++) {
-          // Float32 weights and activations through four layers.
-          double tolerance = 1e-4 * (1 + Math.sqrt(expected.variance(c)));
+          // Float32 (float16) weights and activations through four layers.
+          double tolerance =
+              (kind.endsWith("FLOAT16") ? 1e-2 : 1e-4) * (1 + Math.sqrt(expected.variance(c)));
           String channel = layer.name() + " channel " + c;
           assertEquals(expected.mean(c), actual.mean(c), tolerance, channel);
           assertEquals(
@@ -236,9 +296,10 @@ class ChannelCorrectionTest {
     assertEquals(2, notices.list().getFirst().value());
   }
 
-  @Test
-  void neitherThreadsNorMemoryChangeTheBytes() throws IOException {
-    OnnxModel dense = OnnxModel.read(network("conv"));
+  @ParameterizedTest
+  @ValueSource(strings = {"conv", "conv FLOAT16"})
+  void neitherThreadsNorMemoryChangeTheBytes(String kind) throws IOException {
+    OnnxModel dense = OnnxModel.read(network(kind));
     Path scratch = Files.createDirectory(folder.resolve("scratch"));
     List<byte[]> results = new ArrayList<>();
     // The images alone take 28 KB: at 0 bytes all is in files, at 20,000 some.

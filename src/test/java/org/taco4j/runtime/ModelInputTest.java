@@ -60,6 +60,44 @@ class ModelInputTest {
   }
 
   @Test
+  void onlyTheLeadingPartOfAFilledBatchBelongsToImages() {
+    ModelInput fixed = ModelInput.of(identity(4, 3, 1, 1));
+    assertArrayEquals(new long[] {6, 5}, fixed.leading("t", new long[] {8, 5}, 3));
+    assertArrayEquals(new long[] {7, 5}, fixed.leading("t", new long[] {7, 5}, 4));
+    TacoException e =
+        assertThrows(TacoException.class, () -> fixed.leading("tokens", new long[] {7, 5}, 3));
+    assertEquals(TacoException.Kind.MODEL, e.kind());
+    assertTrue(e.getMessage().contains("tokens has shape [7, 5]"), e.getMessage());
+    assertThrows(TacoException.class, () -> fixed.leading("t", new long[0], 3));
+  }
+
+  @Test
+  void aFloat16TensorComesBackFromAFile() throws IOException {
+    float[] values = {1.5f, -0f, 65504, 0.1f};
+    ByteArrayOutputStream file = new ByteArrayOutputStream();
+    try (Tensor tensor = Tensor.ofFloats(Tensor.FLOAT16, values, 2, 2)) {
+      assertEquals(Tensor.FLOAT16, tensor.elementType());
+      tensor.writeTo(Channels.newChannel(file));
+    }
+    assertEquals(8, file.size());
+    try (Tensor tensor =
+        Tensor.read(
+            Channels.newChannel(new ByteArrayInputStream(file.toByteArray())),
+            Tensor.FLOAT16,
+            2,
+            2)) {
+      assertArrayEquals(
+          new float[] {1.5f, -0f, 65504, Float.float16ToFloat(Float.floatToFloat16(0.1f))},
+          tensor.floats());
+    }
+    int bfloat16 = 16;
+    TacoException e =
+        assertThrows(TacoException.class, () -> Tensor.ofFloats(bfloat16, values, 2, 2));
+    assertEquals(TacoException.Kind.MODEL, e.kind());
+    assertTrue(e.getMessage().contains("BFLOAT16"), e.getMessage());
+  }
+
+  @Test
   void aTensorComesBackFromAFile() throws IOException {
     float[] values = {1.5f, Float.MIN_VALUE, -0f, Float.POSITIVE_INFINITY, 3, 4};
     ByteArrayOutputStream file = new ByteArrayOutputStream();
@@ -70,14 +108,19 @@ class ModelInputTest {
     }
     assertEquals(24, file.size());
     try (Tensor tensor =
-        Tensor.readFloats(
-            Channels.newChannel(new ByteArrayInputStream(file.toByteArray())), 2, 3)) {
+        Tensor.read(
+            Channels.newChannel(new ByteArrayInputStream(file.toByteArray())),
+            Tensor.FLOAT,
+            2,
+            3)) {
       assertArrayEquals(values, tensor.floats());
       assertArrayEquals(new long[] {2, 3}, tensor.shape());
     }
     assertThrows(
         EOFException.class,
-        () -> Tensor.readFloats(Channels.newChannel(new ByteArrayInputStream(new byte[20])), 2, 3));
+        () ->
+            Tensor.read(
+                Channels.newChannel(new ByteArrayInputStream(new byte[20])), Tensor.FLOAT, 2, 3));
   }
 
   @Test

@@ -337,13 +337,25 @@ final class Specializer {
         plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
     List<Glob> include = globs(recipe.include());
     List<Glob> exclude = globs(recipe.exclude());
-    List<Layer> layers =
-        LayerDiscovery.discover(compressed).stream()
-            .filter(
-                layer ->
-                    pruned.contains(layer.name())
-                        || (layer.isDepthwise() && isChosen(layer, include, exclude)))
-            .toList();
+    List<Layer> layers = new ArrayList<>();
+    for (Layer layer : LayerDiscovery.discover(compressed)) {
+      boolean wanted =
+          pruned.contains(layer.name())
+              || (layer.isDepthwise() && isChosen(layer, include, exclude));
+      if (!wanted) {
+        continue;
+      }
+      if (LayerWeights.canFold(compressed, layer)
+          && !LayerWeights.hasUnknownBias(compressed, layer)) {
+        layers.add(layer);
+      } else {
+        notices.add(
+            "layer-not-corrected",
+            layer.name(),
+            "left out of the channel correction: its weights or bias cannot be rewritten",
+            1);
+      }
+    }
     stage("channel correction", layers.size());
     new ChannelCorrection(dense, compressed, workers, notices)
         .correct(layers, images, memory(), scratch, progress::step);

@@ -319,7 +319,8 @@ public final class Taco {
    * What is in a model: the JSON of {@code taco inspect}.
    *
    * @param parameters weights of all layers
-   * @param macs multiply-accumulates of all layers for one image
+   * @param macs multiply-accumulates of all layers for one image; 0 where the model takes no images
+   * @param skipped operators with weights that are no layers here, and why
    * @param sparsity zeros over the weights of prunable layers
    * @param classes outputs of the classifier; null where that cannot be told
    */
@@ -334,6 +335,7 @@ public final class Taco {
       long macs,
       double sparsity,
       List<InspectedLayer> layers,
+      List<LayerDiscovery.Skipped> skipped,
       Map<String, String> metadata) {}
 
   /**
@@ -359,14 +361,14 @@ public final class Taco {
   public static Inspection inspect(Path file) {
     OnnxModel model = OnnxModel.read(file);
     List<Layer> layers = LayerDiscovery.discover(model);
-    ModelInput input = ModelInput.of(model);
-    Map<String, Long> macs = LayerMacs.count(model, layers, input, imageShape(model, input));
+    Map<String, Long> macs = macs(model, layers);
     List<InspectedLayer> inspected = new ArrayList<>();
     long parameters = 0;
     long prunable = 0;
     long zeros = 0;
     for (Layer layer : layers) {
-      long layerZeros = LayerWeights.zeros(model, layer);
+      long layerZeros =
+          LayerWeights.isReadable(model, layer) ? LayerWeights.zeros(model, layer) : 0;
       parameters += layer.parameters();
       if (layer.prunable()) {
         prunable += layer.parameters();
@@ -395,7 +397,19 @@ public final class Taco {
         macs.values().stream().mapToLong(Long::longValue).sum(),
         prunable == 0 ? 0 : zeros / (double) prunable,
         inspected,
+        LayerDiscovery.skipped(model),
         model.metadata());
+  }
+
+  /** By layer name; empty for a model that is not fed with images, which can be looked at too. */
+  private static Map<String, Long> macs(OnnxModel model, List<Layer> layers) {
+    ModelInput input;
+    try {
+      input = ModelInput.of(model);
+    } catch (TacoException e) {
+      return Map.of();
+    }
+    return LayerMacs.count(model, layers, input, imageShape(model, input));
   }
 
   private static @Nullable Integer classes(OnnxModel model) {

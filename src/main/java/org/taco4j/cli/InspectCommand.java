@@ -66,6 +66,10 @@ final class InspectCommand implements Callable<Integer> {
           String.format(Locale.ROOT, "%.1f %%", 100 * layer.sparsity()),
           layer.whyNotPrunable() == null ? "" : "not prunable: " + layer.whyNotPrunable());
     }
+    inspection
+        .skipped()
+        .forEach(
+            s -> out.printf("%s (%s) stays as it is: %s%n", s.name(), s.operator(), s.reason()));
     out.printf(
         Locale.ROOT,
         "%n%d layers, %,d weights, %,d MACs an image, %.1f %% of the prunable weights are zero%n",

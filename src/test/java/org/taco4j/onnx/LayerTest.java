@@ -271,6 +271,8 @@ class LayerTest {
         samplesAreRows ? new Unfold.LastAxis(7) : new Unfold.SecondToLastAxis(7), layer.unfold());
     boolean alongRows = bias == 3 || (right ? bias == 1 || bias == 2 : bias == 5);
     assertEquals(alongRows, layer.bias().isPresent());
+    assertEquals(bias != 0 && !alongRows, LayerWeights.hasUnknownBias(model, layer));
+    assertTrue(LayerWeights.isReadable(model, layer) && LayerWeights.canFold(model, layer));
     if (bias == 0 || alongRows) {
       checkEdits(model, Ort.Tensor.random(right ? a : b));
     } else {
@@ -285,6 +287,7 @@ class LayerTest {
       checkRows(layer, before, Ort.run(model, x).get("y"), values);
       assertArrayEquals(values, LayerWeights.bias(model, layer));
       assertEquals(1, model.operatorCounts().get("Add"));
+      assertTrue(LayerWeights.hasUnknownBias(model, layer), "what it adds itself is still unread");
     }
   }
 

@@ -325,6 +325,12 @@ final class SolversTest {
       assertEquals(0, LayerError.relative(zeros, zeros, 1, 2, identity, backend));
       assertEquals(
           Double.POSITIVE_INFINITY, LayerError.relative(zeros, before, 1, 2, identity, backend));
+
+      LayerError groups = new LayerError();
+      assertEquals(0, groups.relative());
+      groups.add(before, new float[] {0, 4}, 1, 2, identity, backend);
+      groups.add(new float[] {5, 0}, new float[] {5, 0}, 1, 2, identity, backend);
+      assertEquals(9 / 50.0, groups.relative(), 1e-15);
     }
   }
 

@@ -251,7 +251,7 @@ public final class ImageFolders {
         new ClassResolver(
                 found,
                 request.modelClasses(),
-                request.labels().map(LabelList::read),
+                request.labels().map(file -> LabelList.read(file, request.modelOutputs())),
                 request.modelOutputs())
             .resolve(request.onlyClasses(), notices);
     List<Pool> pools = pools(request, found, classes, notices);

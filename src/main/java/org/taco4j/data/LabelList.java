@@ -37,9 +37,11 @@ public record LabelList(Path source, List<Label> labels) {
    * and any of {@code folder}, {@code wnid} and {@code name}) or plain text with one label a line,
    * the first for output 0.
    *
+   * @param outputs how many outputs the model has: as many lines must plain text have, as its lines
+   *     count them
    * @throws TacoException of kind DATA when it is neither
    */
-  public static LabelList read(Path file) {
+  public static LabelList read(Path file, int outputs) {
     List<String> lines = DataFiles.lines(file);
     List<Label> labels = new ArrayList<>();
     if (TabTable.hasColumn(lines, "model_index")) {
@@ -70,6 +72,16 @@ public record LabelList(Path source, List<Label> labels) {
     }
     if (labels.isEmpty()) {
       throw TacoException.data(file + ": there are no labels in it");
+    }
+    if (!TabTable.hasColumn(lines, "model_index") && labels.size() != outputs) {
+      throw TacoException.data(
+          file
+              + ": has "
+              + labels.size()
+              + " lines, the model has "
+              + outputs
+              + " outputs; give a line for each output in order, or a table (parted by tabs) with"
+              + " the columns model_index and folder");
     }
     return new LabelList(file, labels);
   }

@@ -145,6 +145,7 @@ final class Specializer {
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
     OnnxModel source = OnnxModel.read(file);
+    String sourceSha256 = sha256(file);
     ModelInput input = ModelInput.of(source);
     Preprocessing preprocessing = PreprocessingOptions.of(recipe).resolve(source, input);
     Preprocessor preprocessor = new Preprocessor(preprocessing);
@@ -224,7 +225,7 @@ final class Specializer {
     compressed.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessing.toJson());
     compressed.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(data.classes()));
     compressed.setMetadata("taco4j.version", Taco.version());
-    compressed.setMetadata("taco4j.source.sha256", sha256(file));
+    compressed.setMetadata("taco4j.source.sha256", sourceSha256);
     compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
     stage("writing the model", 0);
     Path written = folder.write("model.onnx", compressed::write);
@@ -267,7 +268,7 @@ final class Specializer {
     return new RunReport(
         RunReport.SCHEMA_VERSION,
         new RunReport.Tool("taco4j", Taco.version(), Session.runtimeVersion()),
-        new RunReport.Model(file.toString(), sha256(file), source.opset(), outputs, folded.size()),
+        new RunReport.Model(file.toString(), sourceSha256, source.opset(), outputs, folded.size()),
         new RunReport.Task(
             data.classes().stream().map(TaskClass::name).toList(),
             data.classes().stream().map(TaskClass::modelIndex).toList(),

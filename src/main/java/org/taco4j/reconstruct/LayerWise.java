@@ -75,8 +75,7 @@ public final class LayerWise {
       @Nullable Double heldOutError,
       double damping,
       int deadColumns,
-      double seconds,
-      double gflop) {}
+      double seconds) {}
 
   /**
    * What was done to all layers.
@@ -187,7 +186,6 @@ public final class LayerWise {
     int escalations = 0;
     int dead = 0;
     double seconds = 0;
-    double gflop = 0;
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
@@ -215,7 +213,6 @@ public final class LayerWise {
       escalations = Math.max(escalations, solution.dampingEscalations());
       dead += deadColumns(hessian);
       seconds += solution.seconds();
-      gflop += solution.gflop();
     }
     LayerWeights.fold(compressed, layer, solved);
     if (escalations > 0) {
@@ -240,8 +237,7 @@ public final class LayerWise {
         heldOutErrors == null ? null : heldOutErrors.relative(),
         usedDamping,
         dead,
-        seconds,
-        gflop);
+        seconds);
   }
 
   /** Counted here, as not every solver looks at the inputs. */

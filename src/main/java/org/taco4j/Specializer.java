@@ -57,6 +57,7 @@ import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
+import org.taco4j.solve.Solver;
 import org.taco4j.solve.Solvers;
 
 /** The main job: a dense model and a task's images in, a specialist and its report out. */
@@ -200,7 +201,7 @@ final class Specializer {
         new LayerWise(dense, compressed, backend, workers, notices)
             .run(
                 plans,
-                Objects.requireNonNull(recipe.damping()),
+                Double.parseDouble(Objects.requireNonNull(recipe.damping())),
                 memory(),
                 calibration,
                 heldOut,
@@ -416,7 +417,13 @@ final class Specializer {
         undividable.add(layer.name());
         patterns.add(choice.pattern() + " (" + layer.groupingExtent() + " input channels)");
       }
-      plans.add(new LayerWise.Plan(layer, choice.pattern(), Solvers.byName(choice.solver())));
+      Solver solver = Solvers.create(choice.solver(), recipe.solverOptions());
+      if (!solver.supports(choice.pattern())) {
+        throw TacoException.usage(
+            "layer %s: solver %s cannot follow the pattern %s"
+                .formatted(layer.name(), solver.name(), choice.pattern()));
+      }
+      plans.add(new LayerWise.Plan(layer, choice.pattern(), solver));
     }
     if (plans.isEmpty()) {
       throw TacoException.usage(

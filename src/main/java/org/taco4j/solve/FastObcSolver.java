@@ -47,8 +47,14 @@ public final class FastObcSolver implements Solver {
   }
 
   @Override
+  public boolean supports(Pattern pattern) {
+    return !(pattern instanceof Pattern.RowBlock || pattern instanceof Pattern.Columns);
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
+    Solvers.requireSupport(this, request);
     int rows = request.rows();
     int cols = request.cols();
     Pattern pattern = request.pattern();

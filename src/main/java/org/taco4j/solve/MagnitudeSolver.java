@@ -14,8 +14,14 @@ public final class MagnitudeSolver implements Solver {
   }
 
   @Override
+  public boolean supports(Pattern pattern) {
+    return !(pattern instanceof Pattern.RowBlock || pattern instanceof Pattern.Columns);
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
+    Solvers.requireSupport(this, request);
     float[] ones = new float[request.cols()];
     Arrays.fill(ones, 1);
     return ScoredRemoval.solve(

@@ -79,8 +79,58 @@ public sealed interface Pattern {
   }
 
   /**
+   * Blocks of {@code rows} consecutive rows in one column are removed as a whole, so that these
+   * rows share one mask: {@code ceil(blocks * sparsity)} blocks of a layer. The last set of rows is
+   * smaller where {@code rows} does not divide them.
+   */
+  record RowBlock(int rows, double sparsity) implements Pattern {
+    /** Checks that the size is positive and the sparsity lies in [0, 1). */
+    public RowBlock {
+      if (rows < 1) {
+        throw TacoException.usage("row block size " + rows + ": must be at least 1");
+      }
+      checkSparsity(sparsity);
+    }
+
+    @Override
+    public int groupSize() {
+      return 1;
+    }
+
+    @Override
+    public String toString() {
+      return "rows" + rows + ":" + decimal(sparsity);
+    }
+  }
+
+  /**
+   * Groups of {@code groupSize} neighbouring columns are removed from all rows: structured pruning.
+   * The number of groups is rounded to the nearest, half to even.
+   */
+  record Columns(double sparsity, int groupSize) implements Pattern {
+    /** Checks that the size is positive and the sparsity lies in [0, 1). */
+    public Columns {
+      if (groupSize < 1) {
+        throw TacoException.usage("column group size " + groupSize + ": must be at least 1");
+      }
+      checkSparsity(sparsity);
+    }
+
+    /** How many of {@code groups} groups are removed; never all of them. */
+    public int removed(int groups) {
+      return Math.min(groups - 1, (int) Math.rint(sparsity * groups));
+    }
+
+    @Override
+    public String toString() {
+      return "columns:" + decimal(sparsity) + (groupSize == 1 ? "" : ":group=" + groupSize);
+    }
+  }
+
+  /**
    * The pattern that a text names: {@code "0.8"} or {@code "unstructured:0.8"}, {@code "2:4"},
-   * {@code "block4:0.8"}; {@link Object#toString} of a pattern gives it back.
+   * {@code "block4:0.8"}, {@code "rows4:0.8"}, {@code "columns:0.5"}, {@code
+   * "columns:0.5:group=9"}; {@link Object#toString} of a pattern gives it back.
    *
    * @throws TacoException of kind USAGE for anything else
    */
@@ -88,7 +138,8 @@ public sealed interface Pattern {
     Matcher matcher = Syntax.PATTERN.matcher(text.strip().toLowerCase(Locale.ROOT));
     if (!matcher.matches()) {
       throw TacoException.usage(
-          "pattern '%s': expected a sparsity such as 0.8, unstructured:0.8, 2:4 or block4:0.8"
+          ("pattern '%s': expected a sparsity such as 0.8, unstructured:0.8, 2:4, block4:0.8, rows4:0.8,"
+                  + " columns:0.5 or columns:0.5:group=9")
               .formatted(text));
     }
     try {
@@ -96,7 +147,16 @@ public sealed interface Pattern {
         return new NM(
             Integer.parseInt(matcher.group("kept")), Integer.parseInt(matcher.group("group")));
       }
+      if (matcher.group("columns") != null) {
+        String size = matcher.group("size");
+        return new Columns(
+            Double.parseDouble(matcher.group("columns")),
+            size == null ? 1 : Integer.parseInt(size));
+      }
       double sparsity = Double.parseDouble(matcher.group("sparsity"));
+      if (matcher.group("rows") != null) {
+        return new RowBlock(Integer.parseInt(matcher.group("rows")), sparsity);
+      }
       return matcher.group("block") == null
           ? new Unstructured(sparsity)
           : new Block(Integer.parseInt(matcher.group("block")), sparsity);
@@ -133,11 +193,17 @@ public sealed interface Pattern {
 
   /** What {@link #parse} accepts. */
   final class Syntax {
+    private static final String NUMBER = "[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?";
+
     private static final java.util.regex.Pattern PATTERN =
         java.util.regex.Pattern.compile(
             "(?<kept>\\d+):(?<group>\\d+)"
-                + "|(?:unstructured:|block(?<block>\\d+):)?"
-                + "(?<sparsity>[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?)");
+                + "|columns:(?<columns>"
+                + NUMBER
+                + ")(?::group=(?<size>\\d+))?"
+                + "|(?:unstructured:|block(?<block>\\d+):|rows(?<rows>\\d+):)?(?<sparsity>"
+                + NUMBER
+                + ")");
 
     private Syntax() {}
   }

@@ -7,12 +7,15 @@ public interface Solver {
   /** The name by which users ask for it. */
   String name();
 
+  /** Whether the solver can follow the pattern. */
+  boolean supports(Pattern pattern);
+
   /**
    * Solves one layer problem, with all threads of the backend; not to be called from a task of its
    * workers.
    *
    * @throws org.taco4j.common.TacoException of kind NUMERICAL where the Hessian is not fit to be
-   *     used
+   *     used; of kind USAGE for a pattern that is not supported
    */
   LayerSolution solve(SolveRequest request, Backend backend);
 }

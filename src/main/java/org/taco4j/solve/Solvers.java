@@ -1,19 +1,35 @@
 package org.taco4j.solve;
 
+import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.stream.Collectors;
+import java.util.Map;
+import java.util.function.Function;
 import org.taco4j.common.TacoException;
 
 /** The solvers by name. */
 public final class Solvers {
-  private static final List<Solver> ALL =
-      List.of(new FastObcSolver(), new WandaSolver(), new MagnitudeSolver());
+  private static final Map<String, Function<SolverOptions, Solver>> ALL = new LinkedHashMap<>();
+
+  static {
+    ALL.put("fast", options -> new FastObcSolver());
+    ALL.put("wanda", options -> new WandaSolver());
+    ALL.put("magnitude", options -> new MagnitudeSolver());
+  }
 
   private Solvers() {}
 
-  /** The names that {@link #byName} knows. */
+  /** The names that {@link #create} knows. */
   public static List<String> names() {
-    return ALL.stream().map(Solver::name).toList();
+    return List.copyOf(ALL.keySet());
+  }
+
+  /**
+   * The solver of that name, with the default options.
+   *
+   * @throws TacoException of kind USAGE, with the names there are
+   */
+  public static Solver byName(String name) {
+    return create(name, SolverOptions.defaults());
   }
 
   /**
@@ -21,14 +37,27 @@ public final class Solvers {
    *
    * @throws TacoException of kind USAGE, with the names there are
    */
-  public static Solver byName(String name) {
-    return ALL.stream()
-        .filter(solver -> solver.name().equals(name))
-        .findFirst()
-        .orElseThrow(
-            () ->
-                TacoException.usage(
-                    "no solver '%s'; there are: %s"
-                        .formatted(name, names().stream().collect(Collectors.joining(", ")))));
+  public static Solver create(String name, SolverOptions options) {
+    Function<SolverOptions, Solver> constructor = ALL.get(name);
+    if (constructor == null) {
+      throw TacoException.usage(
+          "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
+    }
+    return constructor.apply(options);
+  }
+
+  /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */
+  static void requireSupport(Solver solver, SolveRequest request) {
+    if (!solver.supports(request.pattern())) {
+      throw TacoException.usage(
+          "layer %s: solver %s cannot follow the pattern %s; solvers that can: %s"
+              .formatted(
+                  request.layer(),
+                  solver.name(),
+                  request.pattern(),
+                  names().stream()
+                      .filter(name -> byName(name).supports(request.pattern()))
+                      .toList()));
+    }
   }
 }

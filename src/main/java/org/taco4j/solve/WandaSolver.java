@@ -15,8 +15,14 @@ public final class WandaSolver implements Solver {
   }
 
   @Override
+  public boolean supports(Pattern pattern) {
+    return !(pattern instanceof Pattern.RowBlock || pattern instanceof Pattern.Columns);
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
+    Solvers.requireSupport(this, request);
     float[] norms = new float[request.cols()];
     int dead = 0;
     for (int col = 0; col < norms.length; col++) {

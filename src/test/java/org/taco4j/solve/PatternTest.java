@@ -21,7 +21,11 @@ final class PatternTest {
     "' 2:4 ', 2:4",
     "32:64, 32:64",
     "block4:0.80, block4:0.8",
-    "BLOCK16:0.7, block16:0.7"
+    "BLOCK16:0.7, block16:0.7",
+    "rows4:0.8, rows4:0.8",
+    "columns:0.50, columns:0.5",
+    "columns:0.5:group=1, columns:0.5",
+    "columns:.25:group=9, columns:0.25:group=9"
   })
   void readsAndWrites(String text, String canonical) {
     Pattern pattern = Pattern.parse(text);
@@ -51,7 +55,14 @@ final class PatternTest {
         "unstructured:2:4",
         "0.5%",
         "99999999999:4",
-        "block99999999999:0.5"
+        "block99999999999:0.5",
+        "rows4",
+        "rows0:0.5",
+        "columns:1",
+        "columns:0.5:9",
+        "columns:0.5:group=0",
+        "columns:0.5:group=",
+        "rows4:0.5:group=9"
       })
   void refusesTheRest(String text) {
     TacoException e = assertThrows(TacoException.class, () -> Pattern.parse(text));
@@ -67,6 +78,14 @@ final class PatternTest {
     assertEquals(4, Pattern.parse("2:4").groupSize());
     assertEquals(4, Pattern.parse("block4:0.8").groupSize());
     assertEquals(0.8, Pattern.parse("block4:0.8").sparsity());
+  }
+
+  @Test
+  void removesTheNearestNumberOfColumnGroupsButNeverAll() {
+    assertEquals(4, new Pattern.Columns(0.25, 9).removed(15)); // 3.75
+    assertEquals(8, new Pattern.Columns(0.5, 1).removed(17)); // 8.5, half to even
+    assertEquals(0, new Pattern.Columns(0, 1).removed(17));
+    assertEquals(2, new Pattern.Columns(0.99, 1).removed(3));
   }
 
   @Test

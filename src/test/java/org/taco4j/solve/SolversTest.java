@@ -95,6 +95,8 @@ final class SolversTest {
           case Pattern.NM nm -> assertEquals(nm.kept(), kept);
           case Pattern.Block block -> assertTrue(kept == 0 || kept == block.groupSize());
           case Pattern.Unstructured unstructured -> {}
+          case Pattern.RowBlock rowBlock -> {}
+          case Pattern.Columns columns -> {}
         }
       }
     }

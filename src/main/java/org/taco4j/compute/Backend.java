@@ -130,6 +130,20 @@ public interface Backend {
   void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize);
 
   /**
+   * Exact OBS over one inverse Hessian, in float32.
+   *
+   * @param inverse H⁻¹, [n, n], symmetric
+   * @param leastPivots [n]: 1 / H_jj, which the pivot of column j cannot fall below but by rounding
+   * @param units what goes at once, and what may go at all
+   */
+  ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /** {@link #obsElimination(FloatMatrix, double[], ObsElimination.Units)} in float64. */
+  ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /**
    * tr(W G Wᵀ), added up in double; parallel.
    *
    * @param w [rows, cols] row-major

@@ -4,6 +4,7 @@ import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.ObsElimination;
 
 /** Every kernel as its textbook loop: slow, obvious, and what the other backends are held to. */
 public final class ScalarBackend implements Backend {
@@ -223,6 +224,25 @@ public final class ScalarBackend implements Backend {
       }
       w.data()[w.index(j, row)] = 0;
     }
+  }
+
+  /** In double all the same. */
+  @Override
+  public ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    DoubleMatrix wide = DoubleMatrix.zeros(inverse.rows(), inverse.cols());
+    for (int i = 0; i < inverse.rows(); i++) {
+      for (int j = 0; j < inverse.cols(); j++) {
+        wide.data()[wide.index(i, j)] = inverse.at(i, j);
+      }
+    }
+    return new ScalarElimination(wide, units);
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return new ScalarElimination(inverse, units);
   }
 
   @Override

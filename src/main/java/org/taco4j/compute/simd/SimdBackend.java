@@ -7,6 +7,7 @@ import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.ObsElimination;
 
 /**
  * The kernels on vector instructions, spread over the workers by tiles whose borders depend on the
@@ -420,6 +421,24 @@ public final class SimdBackend implements Backend {
             sweep.run(w, removed, row, kept, groupSize);
           }
         });
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new org.taco4j.compute.scalar.ScalarBackend(workers)
+            .obsElimination(inverse, leastPivots, units)
+        : new FloatElimination(inverse, leastPivots, units);
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new org.taco4j.compute.scalar.ScalarBackend(workers)
+            .obsElimination(inverse, leastPivots, units)
+        : new DoubleElimination(inverse, leastPivots, units);
   }
 
   /**

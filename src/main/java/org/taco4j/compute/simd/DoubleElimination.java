@@ -64,8 +64,7 @@ final class DoubleElimination implements ObsElimination {
 
   /** The state of one elimination, used again for the next. Active columns are renumbered. */
   private final class Run {
-    private final DoubleLazyInverse inverse =
-        new DoubleLazyInverse(packed, columns, period(columns));
+    private final DoubleLazyInverse inverse = new DoubleLazyInverse(packed, columns, period(columns));
     private final double[] diagonal = DoubleLazyInverse.vector(columns);
     private final double[] ofM = DoubleLazyInverse.vector(columns);
     private final double[] ofU = new double[period(columns)];
@@ -138,7 +137,7 @@ final class DoubleElimination implements ObsElimination {
       for (int i = 0; i < columns; i++) {
         ids[i] = i;
         places[i] = i;
-        diagonal[i] = inverse.diagonal(i);
+        diagonal[i] = inverse.at(i, i);
       }
       Arrays.fill(diagonal, columns, stride, Double.NaN);
       for (int r = 0; r < rows; r++) {
@@ -192,7 +191,7 @@ final class DoubleElimination implements ObsElimination {
         }
       }
       for (int i = 0; i < kept; i++) {
-        diagonal[i] = inverse.diagonal(i);
+        diagonal[i] = inverse.at(i, i);
       }
       Arrays.fill(diagonal, kept, stride, Double.NaN);
       return place;
@@ -303,13 +302,7 @@ final class DoubleElimination implements ObsElimination {
 
   /** Moves diagonal and weights of one vector of columns; returns Σ_r w² / d. */
   private static DoubleVector score(
-      DoubleVector v,
-      int j,
-      double[] diagonal,
-      double[] w,
-      int stride,
-      int rows,
-      double[] factors) {
+      DoubleVector v, int j, double[] diagonal, double[] w, int stride, int rows, double[] factors) {
     DoubleVector d = DoubleVector.fromArray(SPECIES, diagonal, j);
     d = d.sub(v.mul(v));
     d.intoArray(diagonal, j);

@@ -1,6 +1,5 @@
 package org.taco4j.compute.simd;
 
-import java.util.Arrays;
 import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorSpecies;
@@ -133,19 +132,15 @@ final class DoubleLazyInverse {
     return period * PANEL;
   }
 
-  /** Where row {@code row} of the first panel of U begins. */
-  int rowOfU(int row) {
-    return row * PANEL;
-  }
-
   /** One more row of U has been written. */
   void append() {
     rank++;
   }
 
-  double diagonal(int i) {
-    int q = i / PANEL;
-    return m[start(q) + i * PANEL + i - q * PANEL];
+  /** Element (i, j) of M, i &lt;= j. */
+  double at(int i, int j) {
+    int q = j / PANEL;
+    return m[start(q) + i * PANEL + j - q * PANEL];
   }
 
   /** Column p of M, [size], and of U, [rank]. */
@@ -285,14 +280,7 @@ final class DoubleLazyInverse {
 
   /** A tile of {@link #TILE_ROWS} rows: to = gathered − leftᵀ right. */
   private static void subtractProduct(
-      double[] u,
-      int left,
-      int right,
-      int depth,
-      double[] gathered,
-      int from,
-      double[] to,
-      int at) {
+      double[] u, int left, int right, int depth, double[] gathered, int from, double[] to, int at) {
     DoubleVector c00 = DoubleVector.zero(SPECIES);
     DoubleVector c01 = c00;
     DoubleVector c02 = c00;
@@ -335,13 +323,7 @@ final class DoubleLazyInverse {
   }
 
   private static void subtractRow(
-      double[] from,
-      int start,
-      DoubleVector c0,
-      DoubleVector c1,
-      DoubleVector c2,
-      double[] to,
-      int at) {
+      double[] from, int start, DoubleVector c0, DoubleVector c1, DoubleVector c2, double[] to, int at) {
     DoubleVector.fromArray(SPECIES, from, start).sub(c0).intoArray(to, at);
     DoubleVector.fromArray(SPECIES, from, start + LANES).sub(c1).intoArray(to, at + LANES);
     DoubleVector.fromArray(SPECIES, from, start + 2 * LANES).sub(c2).intoArray(to, at + 2 * LANES);
@@ -357,10 +339,8 @@ final class DoubleLazyInverse {
     }
   }
 
-  /** All of a scratch vector that the kernels may run over. */
+  /** A vector as long as all panels are wide: kernels run over its end. */
   static double[] vector(int columns) {
-    double[] vector = new double[panels(columns) * PANEL];
-    Arrays.fill(vector, 0);
-    return vector;
+    return new double[panels(columns) * PANEL];
   }
 }

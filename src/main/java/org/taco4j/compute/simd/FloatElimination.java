@@ -136,7 +136,7 @@ final class FloatElimination implements ObsElimination {
       for (int i = 0; i < columns; i++) {
         ids[i] = i;
         places[i] = i;
-        diagonal[i] = inverse.diagonal(i);
+        diagonal[i] = inverse.at(i, i);
       }
       Arrays.fill(diagonal, columns, stride, Float.NaN);
       for (int r = 0; r < rows; r++) {
@@ -188,7 +188,7 @@ final class FloatElimination implements ObsElimination {
         }
       }
       for (int i = 0; i < kept; i++) {
-        diagonal[i] = inverse.diagonal(i);
+        diagonal[i] = inverse.at(i, i);
       }
       Arrays.fill(diagonal, kept, stride, Float.NaN);
       return place;

@@ -1,6 +1,5 @@
 package org.taco4j.compute.simd;
 
-import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorSpecies;
@@ -133,19 +132,15 @@ final class FloatLazyInverse {
     return period * PANEL;
   }
 
-  /** Where row {@code row} of the first panel of U begins. */
-  int rowOfU(int row) {
-    return row * PANEL;
-  }
-
   /** One more row of U has been written. */
   void append() {
     rank++;
   }
 
-  float diagonal(int i) {
-    int q = i / PANEL;
-    return m[start(q) + i * PANEL + i - q * PANEL];
+  /** Element (i, j) of M, i &lt;= j. */
+  float at(int i, int j) {
+    int q = j / PANEL;
+    return m[start(q) + i * PANEL + j - q * PANEL];
   }
 
   /** Column p of M, [size], and of U, [rank]. */
@@ -344,10 +339,8 @@ final class FloatLazyInverse {
     }
   }
 
-  /** All of a scratch vector that the kernels may run over. */
+  /** A vector as long as all panels are wide: kernels run over its end. */
   static float[] vector(int columns) {
-    float[] vector = new float[panels(columns) * PANEL];
-    Arrays.fill(vector, 0);
-    return vector;
+    return new float[panels(columns) * PANEL];
   }
 }

@@ -66,6 +66,14 @@ record NpyFile(String type, int[] shape, ByteBuffer content) {
     return values;
   }
 
+  /** The elements of an int32 file. */
+  int[] ints() {
+    check("<i4");
+    int[] values = new int[content.remaining() / Integer.BYTES];
+    content.asIntBuffer().get(values);
+    return values;
+  }
+
   private void check(String expected) {
     if (!type.equals(expected)) {
       throw new IllegalArgumentException("elements are " + type + ", not " + expected);

@@ -150,4 +150,51 @@ public interface Backend {
    * @param g [cols, cols] row-major, symmetric
    */
   double quadraticForm(FloatMatrix w, DoubleMatrix g);
+
+  /** {@link #gemm(double, DoubleMatrix, DoubleMatrix, double, DoubleMatrix)}; sequential. */
+  void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c);
+
+  /**
+   * Inverts a symmetric positive definite A in place and reduces by it what the columns of R have
+   * of their own: with A = H_SS and R = H_S,:, {@code schur_j - r_jᵀ A⁻¹ r_j} turns the diagonal of
+   * H into that of the Schur complement of A in H; sequential.
+   *
+   * @param a [k, k]; only the lower triangle is read; both triangles of the inverse are written
+   * @param r [k, n] row-major
+   * @param schur [n]: in the diagonal of H, out that of the complement
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt, schur untouched
+   */
+  int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur);
+
+  /**
+   * A += alpha x yᵀ; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first m elements
+   * @param y its first n elements, no memory of A
+   */
+  void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a);
+
+  /**
+   * y = A x; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first n elements
+   * @param y its first m elements are overwritten
+   */
+  void multiply(DoubleMatrix a, double[] x, double[] y);
+
+  /**
+   * The column whose removal costs least once another has been added: the i with the smallest Σ_r
+   * (w_ri - c_i s_r)² / (g_i + inverseSchur c_i²), of equals the first; sequential. The inner loop
+   * of the search over masks.
+   *
+   * @param w [rows, n] row-major: the weights before
+   * @param g its first n elements: the diagonal of the inverse before, positive
+   * @param c [1, n] row-major: how the weights move for a unit of the added one, negated
+   * @param s its first {@code rows} elements: the added weights
+   * @param inverseSchur 1 / D of the added column
+   * @return -1 where n is 0
+   */
+  int cheapestRemoval(DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur);
 }

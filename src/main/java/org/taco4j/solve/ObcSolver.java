@@ -43,6 +43,12 @@ public final class ObcSolver implements Solver {
     this.precision = precision;
   }
 
+  /** Whether the elimination runs in float64. */
+  static boolean isFloat64(Precision precision, int cols) {
+    return precision == Precision.FLOAT64
+        || (precision == Precision.AUTO && cols <= FLOAT64_COLUMNS);
+  }
+
   @Override
   public String name() {
     return "obc";
@@ -108,7 +114,7 @@ public final class ObcSolver implements Solver {
       this.hessian = hessian;
       this.backend = backend;
       int cols = request.cols();
-      setRows = request.pattern() instanceof Pattern.RowBlock block ? block.rows() : 1;
+      setRows = request.pattern().maskRows();
       sets = (request.rows() + setRows - 1) / setRows;
       units =
           switch (request.pattern()) {
@@ -124,8 +130,7 @@ public final class ObcSolver implements Solver {
       for (int p = 0; p < cols; p++) {
         leastPivots[p] = 1 / hessian.at(p, p);
       }
-      narrow =
-          precision == Precision.FLOAT32 || (precision == Precision.AUTO && cols > FLOAT64_COLUMNS);
+      narrow = !isFloat64(precision, cols);
       eliminator =
           narrow
               ? backend.obsElimination(rounded(hessian.inverse()), leastPivots, units)

@@ -259,4 +259,66 @@ public final class ScalarBackend implements Backend {
     }
     return sum;
   }
+
+  @Override
+  public void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    gemm(alpha, a, b, beta, c);
+  }
+
+  @Override
+  public int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur) {
+    int failed = invertPositiveDefinite(a);
+    for (int j = 0; j < r.cols() && failed < 0; j++) {
+      double form = 0;
+      for (int p = 0; p < r.rows(); p++) {
+        double sum = 0;
+        for (int q = 0; q < r.rows(); q++) {
+          sum += a.at(p, q) * r.at(q, j);
+        }
+        form += r.at(p, j) * sum;
+      }
+      schur[j] -= form;
+    }
+    return failed;
+  }
+
+  @Override
+  public void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a) {
+    for (int i = 0; i < a.rows(); i++) {
+      for (int j = 0; j < a.cols(); j++) {
+        a.data()[a.index(i, j)] += alpha * x[i] * y[j];
+      }
+    }
+  }
+
+  @Override
+  public void multiply(DoubleMatrix a, double[] x, double[] y) {
+    for (int i = 0; i < a.rows(); i++) {
+      double sum = 0;
+      for (int j = 0; j < a.cols(); j++) {
+        sum += a.at(i, j) * x[j];
+      }
+      y[i] = sum;
+    }
+  }
+
+  @Override
+  public int cheapestRemoval(
+      DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur) {
+    int cheapest = -1;
+    double least = Double.POSITIVE_INFINITY;
+    for (int i = 0; i < w.cols(); i++) {
+      double squares = 0;
+      for (int row = 0; row < w.rows(); row++) {
+        double weight = w.at(row, i) - c.at(0, i) * s[row];
+        squares += weight * weight;
+      }
+      double cost = squares / (g[i] + inverseSchur * c.at(0, i) * c.at(0, i));
+      if (cost < least) {
+        least = cost;
+        cheapest = i;
+      }
+    }
+    return cheapest;
+  }
 }

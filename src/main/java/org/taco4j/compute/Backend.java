@@ -66,6 +66,35 @@ public interface Backend {
   int cholesky(FloatMatrix a);
 
   /**
+   * {@link #cholesky(FloatMatrix)} in double; parallel.
+   *
+   * @param a [n, n]; only the lower triangle is read, and becomes L; the strict upper triangle may
+   *     hold anything afterwards
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt
+   */
+  int cholesky(DoubleMatrix a);
+
+  /**
+   * Inverts a symmetric positive definite matrix in place; parallel.
+   *
+   * @param a [n, n]; only the lower triangle is read; both triangles of the inverse are written,
+   *     exactly symmetric
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt
+   */
+  int invertPositiveDefinite(DoubleMatrix a);
+
+  /**
+   * Solves A X = B for a symmetric positive definite A and few right-hand sides; sequential.
+   *
+   * @param a [n, n]; only the lower triangle is read, and becomes the Cholesky factor L; the strict
+   *     upper triangle may hold anything afterwards
+   * @param b [n, m]: B in, X out; a transposed view where the memory holds a row for each
+   *     right-hand side
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt, B is not touched
+   */
+  int solvePositiveDefinite(DoubleMatrix a, DoubleMatrix b);
+
+  /**
    * Inverts a lower triangular matrix in place; sequential, meant for diagonal blocks of a few
    * hundred columns.
    *

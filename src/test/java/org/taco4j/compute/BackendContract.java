@@ -194,6 +194,88 @@ abstract class BackendContract {
   }
 
   @Test
+  void factorsAndInvertsInDouble() {
+    Backend backend = create(new Workers(2));
+    for (int n : new int[] {1, 3, 17, 63, 64, 65, 129, 200, 300}) {
+      DoubleMatrix a = DoubleMatrix.of(new double[(n + 2) * (n + 3)], n + 2, n + 3);
+      Arrays.fill(a.data(), Double.NaN);
+      a = a.block(1, n, 2, n);
+      DoubleMatrix h = widen(hessian(n, Math.max(1, n / 2), 0.01));
+      fillLower(a, h);
+      assertEquals(-1, backend.cholesky(a), "n = " + n);
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) {
+          double sum = 0;
+          double magnitude = 0;
+          for (int k = 0; k <= j; k++) {
+            sum += a.at(i, k) * a.at(j, k);
+            magnitude += Math.abs(a.at(i, k) * a.at(j, k));
+          }
+          // As for the float factorisation above.
+          assertEquals(h.at(i, j), sum, 100 * (n + 2) * DOUBLE_UNIT * magnitude);
+        }
+      }
+      fillLower(a, h);
+      assertEquals(-1, backend.invertPositiveDefinite(a), "n = " + n);
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) {
+          double sum = 0;
+          double magnitude = 0;
+          for (int k = 0; k < n; k++) {
+            sum += a.at(i, k) * h.at(k, j);
+            magnitude += Math.abs(a.at(i, k) * h.at(k, j));
+          }
+          // An error of n u times the condition number of about 1e4 in the inverse.
+          assertEquals(i == j ? 1 : 0, sum, 1e4 * n * DOUBLE_UNIT * Math.max(1, magnitude));
+          assertEquals(a.at(i, j), a.at(j, i));
+        }
+      }
+      fillLower(a, h);
+      DoubleMatrix b = DoubleMatrix.zeros(3, n).transposed();
+      for (int i = 0; i < n; i++) {
+        for (int col = 0; col < 3; col++) {
+          for (int k = 0; k < n; k++) {
+            b.data()[b.index(i, col)] += h.at(i, k) * (k % 7 - col);
+          }
+        }
+      }
+      assertEquals(-1, backend.solvePositiveDefinite(a, b), "n = " + n);
+      for (int k = 0; k < n; k++) {
+        for (int col = 0; col < 3; col++) {
+          assertEquals(k % 7 - col, b.at(k, col), 1e6 * n * DOUBLE_UNIT);
+        }
+      }
+    }
+  }
+
+  @Test
+  void namesThePivotThatIsNotPositiveInDouble() {
+    Backend backend = create(new Workers(1));
+    for (int n : new int[] {1, 17, 129, 300}) {
+      for (int bad : new int[] {0, n / 2, n - 1}) {
+        DoubleMatrix a = DoubleMatrix.zeros(n, n);
+        for (int i = 0; i < n; i++) {
+          a.data()[a.index(i, i)] = i == bad ? -1 : 2;
+        }
+        double[] before = a.data().clone();
+        assertEquals(bad, backend.cholesky(a));
+        System.arraycopy(before, 0, a.data(), 0, before.length);
+        assertEquals(bad, backend.invertPositiveDefinite(a));
+        System.arraycopy(before, 0, a.data(), 0, before.length);
+        assertEquals(bad, backend.solvePositiveDefinite(a, DoubleMatrix.zeros(n, 1)));
+      }
+    }
+  }
+
+  private static void fillLower(DoubleMatrix to, DoubleMatrix from) {
+    for (int i = 0; i < from.rows(); i++) {
+      for (int j = 0; j < from.cols(); j++) {
+        to.data()[to.index(i, j)] = j <= i ? from.at(i, j) : Double.NaN;
+      }
+    }
+  }
+
+  @Test
   void invertsTriangles() {
     Backend backend = create(new Workers(1));
     for (int n : new int[] {1, 3, 17, 127, 128}) {

@@ -93,6 +93,72 @@ public final class ScalarBackend implements Backend {
   }
 
   @Override
+  public int cholesky(DoubleMatrix a) {
+    double[] l = a.data();
+    for (int j = 0; j < a.cols(); j++) {
+      for (int i = j; i < a.rows(); i++) {
+        double sum = a.at(i, j);
+        for (int k = 0; k < j; k++) {
+          sum -= a.at(i, k) * a.at(j, k);
+        }
+        if (i > j) {
+          l[a.index(i, j)] = sum / a.at(j, j);
+        } else if (sum > 0 && sum <= Double.MAX_VALUE) {
+          l[a.index(j, j)] = Math.sqrt(sum);
+        } else {
+          return j;
+        }
+      }
+    }
+    return -1;
+  }
+
+  @Override
+  public int invertPositiveDefinite(DoubleMatrix a) {
+    int n = a.rows();
+    DoubleMatrix inverse = DoubleMatrix.zeros(n, n);
+    for (int i = 0; i < n; i++) {
+      inverse.data()[inverse.index(i, i)] = 1;
+    }
+    int failed = solvePositiveDefinite(a, inverse);
+    for (int i = 0; i < n && failed < 0; i++) {
+      for (int j = 0; j <= i; j++) {
+        a.data()[a.index(i, j)] = inverse.at(i, j);
+        a.data()[a.index(j, i)] = inverse.at(i, j);
+      }
+    }
+    return failed;
+  }
+
+  @Override
+  public int solvePositiveDefinite(DoubleMatrix a, DoubleMatrix b) {
+    int failed = cholesky(a);
+    if (failed >= 0) {
+      return failed;
+    }
+    int n = a.rows();
+    double[] x = b.data();
+    for (int col = 0; col < b.cols(); col++) {
+      // L y = b, then Lᵀ x = y.
+      for (int i = 0; i < n; i++) {
+        double sum = b.at(i, col);
+        for (int k = 0; k < i; k++) {
+          sum -= a.at(i, k) * b.at(k, col);
+        }
+        x[b.index(i, col)] = sum / a.at(i, i);
+      }
+      for (int i = n - 1; i >= 0; i--) {
+        double sum = b.at(i, col);
+        for (int k = i + 1; k < n; k++) {
+          sum -= a.at(k, i) * b.at(k, col);
+        }
+        x[b.index(i, col)] = sum / a.at(i, i);
+      }
+    }
+    return -1;
+  }
+
+  @Override
   public void invertLower(FloatMatrix lower) {
     // Column j of the inverse by forward substitution; rows below read only L, still unspoilt
     // there.

@@ -12,6 +12,7 @@ public final class Solvers {
 
   static {
     ALL.put("fast", options -> new FastObcSolver());
+    ALL.put("ziplm", options -> new ZipLmSolver());
     ALL.put("wanda", options -> new WandaSolver());
     ALL.put("magnitude", options -> new MagnitudeSolver());
   }

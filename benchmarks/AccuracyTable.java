@@ -155,8 +155,8 @@ public final class AccuracyTable {
   private AccuracyTable() {}
 
   /**
-   * Arguments: {@code table CSV...}, or {@code measure REAL CSV TASKS METHODS SPARSITIES DRAWS} with
-   * lists separated by {@code ;}, where SPARSITIES is empty for methods that have their own.
+   * Arguments: {@code table CSV...}, or {@code measure REAL CSV TASKS METHODS SPARSITIES DRAWS}
+   * with lists separated by {@code ;}, where SPARSITIES is empty for methods that have their own.
    */
   public static void main(String[] args) throws IOException {
     if (args.length > 1 && args[0].equals("table")) {

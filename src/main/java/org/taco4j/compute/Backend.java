@@ -144,6 +144,28 @@ public interface Backend {
       DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units);
 
   /**
+   * {@link #obsSweep(FloatMatrix, FloatMatrix, boolean[])} onto a grid: the inner loop of GPTQ
+   * (Frantar et al. 2022, algorithm 1); parallel. A weight w_j that the sweep reaches becomes
+   * exactly +0 where it is marked, else the nearest point of its row's grid, q = scale ·
+   * clamp(round(w_j / scale), lowest, highest), half to even, a zero as +0; and with e = (w_j - q)
+   * / M_jj: w_c -= e M_jc for all c &lt; j.
+   *
+   * @param inverse M, [b, b] lower triangular
+   * @param w [b, rows] row-major, a row for each column of the weights
+   * @param removed [b, rows], contiguous: the weights that become 0
+   * @param scale [rows], positive
+   * @param lowest [rows], whole numbers, below 2²² in magnitude
+   * @param highest [rows], as lowest
+   */
+  void quantSweep(
+      FloatMatrix inverse,
+      FloatMatrix w,
+      boolean[] removed,
+      float[] scale,
+      float[] lowest,
+      float[] highest);
+
+  /**
    * tr(W G Wᵀ), added up in double; parallel.
    *
    * @param w [rows, cols] row-major

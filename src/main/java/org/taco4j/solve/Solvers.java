@@ -15,6 +15,7 @@ public final class Solvers {
     ALL.put("obc", options -> new ObcSolver(options.precision()));
     ALL.put("hybrid", HybridObcSolver::new);
     ALL.put("adaprune", options -> new AdaPruneSolver(options.refit()));
+    ALL.put("ziplm", options -> new ZipLmSolver());
     ALL.put("wanda", options -> new WandaSolver());
     ALL.put("magnitude", options -> new MagnitudeSolver());
   }

@@ -350,6 +350,71 @@ abstract class BackendContract {
     }
   }
 
+  @Test
+  void sweepsToGridsAsTheScalarTwin() {
+    for (int columns : new int[] {1, 2, 3, 17, 64, 127, 128}) {
+      for (int rows : new int[] {1, 3, 17, 129, 1021}) {
+        FloatMatrix inverse = inverseFactor(columns);
+        FloatMatrix expected = FloatMatrix.of(gaussian(columns * rows), columns, rows);
+        FloatMatrix actual = copy(expected);
+        boolean[] removed = new boolean[columns * rows];
+        for (int i = 0; i < removed.length; i++) {
+          removed[i] = random.nextInt(3) == 0;
+        }
+        float[] scale = new float[rows];
+        float[] lowest = new float[rows];
+        float[] highest = new float[rows];
+        for (int row = 0; row < rows; row++) {
+          scale[row] = 0.05f + random.nextFloat();
+          lowest[row] = -random.nextInt(6);
+          highest[row] = lowest[row] + 1 + random.nextInt(20);
+        }
+        new ScalarBackend(new Workers(1))
+            .quantSweep(inverse, expected, removed, scale, lowest, highest);
+        create(new Workers(1)).quantSweep(inverse, actual, removed, scale, lowest, highest);
+        int flipped = 0;
+        for (int row = 0; row < rows; row++) {
+          boolean same = true;
+          for (int j = 0; j < columns; j++) {
+            float point = actual.at(j, row);
+            float code = (float) Math.rint(point / scale[row]);
+            assertTrue(point == 0 || (code >= lowest[row] && code <= highest[row]));
+            assertEquals(
+                Float.floatToRawIntBits(scale[row] * code + 0f), Float.floatToRawIntBits(point));
+            assertTrue(!removed[j * rows + row] || Float.floatToRawIntBits(point) == 0);
+            same &= point == expected.at(j, row);
+          }
+          flipped += same ? 0 : 1;
+        }
+        // A weight within rounding of the middle between two points may go either way, and take
+        // the rest of its row with it: 1e-6 · 128 columns of 1e-1 steps, a row in a thousand.
+        assertTrue(flipped <= 1 + rows / 100, flipped + " of " + rows + " rows differ");
+      }
+    }
+  }
+
+  @Test
+  void roundsHalfToEven() {
+    Backend backend = create(new Workers(1));
+    float[] values = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 9, -9, -0.2f, 3.49f, 1e30f, -1e30f};
+    float[] expected = {0, 2, 2, 0, -2, -2, 7, -8, 0, 3, 7, -8};
+    int rows = values.length;
+    float[] ones = new float[rows];
+    float[] lowest = new float[rows];
+    float[] highest = new float[rows];
+    Arrays.fill(ones, 1);
+    Arrays.fill(lowest, -8);
+    Arrays.fill(highest, 7);
+    FloatMatrix w = FloatMatrix.of(values, 1, rows);
+    FloatMatrix inverse = FloatMatrix.of(new float[] {1}, 1, 1);
+    backend.quantSweep(inverse, w, new boolean[rows], ones, lowest, highest);
+    // Compared by bits: zeros are +0.
+    assertArrayEquals(expected, w.data());
+    for (float value : w.data()) {
+      assertTrue(value != 0 || Float.floatToRawIntBits(value) == 0);
+    }
+  }
+
   /** Rows in which both chose the same must agree; near ties may flip a few. */
   private static void compareSwept(
       FloatMatrix expected, FloatMatrix actual, boolean[] expectedRemoved, boolean[] removed) {

@@ -246,6 +246,30 @@ public final class ScalarBackend implements Backend {
   }
 
   @Override
+  public void quantSweep(
+      FloatMatrix inverse,
+      FloatMatrix w,
+      boolean[] removed,
+      float[] scale,
+      float[] lowest,
+      float[] highest) {
+    for (int row = 0; row < w.cols(); row++) {
+      for (int j = w.rows() - 1; j >= 0; j--) {
+        float weight = w.at(j, row);
+        float rounded = (float) Math.rint(weight / scale[row]);
+        float clamped = Math.max(lowest[row], Math.min(highest[row], rounded));
+        // Adding 0 turns -0 into +0.
+        float q = removed[j * w.cols() + row] ? 0 : scale[row] * clamped + 0f;
+        float error = (weight - q) / inverse.at(j, j);
+        for (int c = 0; c < j; c++) {
+          w.data()[w.index(c, row)] -= error * inverse.at(j, c);
+        }
+        w.data()[w.index(j, row)] = q;
+      }
+    }
+  }
+
+  @Override
   public double quadraticForm(FloatMatrix w, DoubleMatrix g) {
     double sum = 0;
     for (int row = 0; row < w.rows(); row++) {

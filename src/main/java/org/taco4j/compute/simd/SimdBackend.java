@@ -458,17 +458,33 @@ public final class SimdBackend implements Backend {
 
   @Override
   public void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed) {
-    sweep(inverse, w, removed, 0, 0);
+    sweep(inverse, w, (sweep, row) -> sweep.run(w, removed, row, 0, 0));
   }
 
   @Override
   public void obsSweep(
       FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize) {
-    sweep(inverse, w, removed, kept, groupSize);
+    sweep(inverse, w, (sweep, row) -> sweep.run(w, removed, row, kept, groupSize));
   }
 
-  private void sweep(
-      FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize) {
+  @Override
+  public void quantSweep(
+      FloatMatrix inverse,
+      FloatMatrix w,
+      boolean[] removed,
+      float[] scale,
+      float[] lowest,
+      float[] highest) {
+    sweep(inverse, w, (sweep, row) -> sweep.runToGrid(w, removed, row, scale, lowest, highest));
+  }
+
+  /** The sweep of one tile of rows. */
+  @FunctionalInterface
+  private interface TileSweep {
+    void accept(ObsSweep sweep, int row);
+  }
+
+  private void sweep(FloatMatrix inverse, FloatMatrix w, TileSweep tileSweep) {
     // Two tiles at least share the copy of M that an ObsSweep holds.
     int taskRows = 4 * ObsSweep.TILE_ROWS;
     workers.forEach(
@@ -477,7 +493,7 @@ public final class SimdBackend implements Backend {
           ObsSweep sweep = new ObsSweep(inverse);
           int end = Math.min(w.cols(), (task + 1) * taskRows);
           for (int row = task * taskRows; row < end; row += ObsSweep.TILE_ROWS) {
-            sweep.run(w, removed, row, kept, groupSize);
+            tileSweep.accept(sweep, row);
           }
         });
   }

@@ -709,7 +709,7 @@ final class Specializer {
     @Override
     public void solved(LayerWise.Outcome outcome) {
       if (!solving) {
-        stage("solving", layers);
+        stage("solving", layers - solved);
         solving = true;
       }
       solved++;

@@ -98,8 +98,9 @@ public final class LayerWise {
   /**
    * What was done to all layers.
    *
-   * @param calibrateSeconds wall time of streaming images
-   * @param solveSeconds wall time of solvers and errors
+   * @param outcomes in the order of the plans, taken over or not
+   * @param calibrateSeconds wall time of streaming images, in this run
+   * @param solveSeconds wall time of solvers and errors, in this run
    */
   public record Result(List<Outcome> outcomes, double calibrateSeconds, double solveSeconds) {}
 

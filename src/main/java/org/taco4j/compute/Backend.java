@@ -17,6 +17,12 @@ public interface Backend {
   /** One line for logs and reports: what computes here, with versions and vector width. */
   String description();
 
+  /**
+   * {@link #description} without what does not decide results: backends of which this is the same
+   * give the same bytes.
+   */
+  String kernels();
+
   /** The threads of the parallel methods. */
   Workers workers();
 

@@ -10,9 +10,15 @@ import ai.onnx.proto.OnnxMl.TensorShapeProto;
 import ai.onnx.proto.OnnxMl.TypeProto;
 import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import com.google.protobuf.ByteString;
+import java.io.IOException;
+import java.io.OutputStream;
 import java.nio.file.Path;
+import java.security.DigestOutputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.Collection;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -94,6 +100,24 @@ public final class OnnxModel {
           source + ": " + sizeInBytes() + " bytes do not fit one protobuf; write it to a file");
     }
     return original != null ? original.toByteArray() : proto.toByteArray();
+  }
+
+  /** SHA-256 in hex over graph and weights, wherever those are stored. */
+  public String sha256() {
+    GraphProto graph = proto.getGraph();
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      try (OutputStream out = new DigestOutputStream(OutputStream.nullOutputStream(), digest)) {
+        // The weights one by one: together they may be more than one message can be.
+        proto.toBuilder().setGraph(graph.toBuilder().clearInitializer()).build().writeTo(out);
+        for (TensorProto tensor : graph.getInitializerList()) {
+          tensor.writeTo(out);
+        }
+      }
+      return HexFormat.of().formatHex(digest.digest());
+    } catch (IOException | NoSuchAlgorithmException e) {
+      throw new IllegalStateException("a hash in memory, that every Java platform has", e);
+    }
   }
 
   /** Where the model was read from, for messages. */

@@ -28,6 +28,11 @@ public final class ScalarBackend implements Backend {
   }
 
   @Override
+  public String kernels() {
+    return description();
+  }
+
+  @Override
   public Workers workers() {
     return workers;
   }

@@ -79,10 +79,14 @@ public final class SimdBackend implements Backend {
 
   @Override
   public String description() {
+    return "%s, %d threads".formatted(kernels(), workers.threads());
+  }
+
+  @Override
+  public String kernels() {
     String missing =
         OpenBlas.get().library() != null ? "" : " (no OpenBLAS: " + OpenBlas.get().failure() + ")";
-    return "simd: %s%s, %d-bit vectors, %d threads"
-        .formatted(blas.description(), missing, vectorBits(), workers.threads());
+    return "simd: %s%s, %d-bit vectors".formatted(blas.description(), missing, vectorBits());
   }
 
   @Override

@@ -211,7 +211,8 @@ public final class LayerWise {
       }
       usedDamping = Math.max(usedDamping, solution.damping());
       escalations = Math.max(escalations, solution.dampingEscalations());
-      dead += deadColumns(hessian);
+      // Counted here, as not every solver looks at the inputs.
+      dead += hessian.deadColumns();
       seconds += solution.seconds();
     }
     LayerWeights.fold(compressed, layer, solved);
@@ -238,14 +239,5 @@ public final class LayerWise {
         usedDamping,
         dead,
         seconds);
-  }
-
-  /** Counted here, as not every solver looks at the inputs. */
-  private static int deadColumns(Hessian hessian) {
-    int dead = 0;
-    for (int j = 0; j < hessian.cols(); j++) {
-      dead += hessian.diagonal(j) == 0 ? 1 : 0;
-    }
-    return dead;
   }
 }

@@ -147,8 +147,8 @@ public final class FastObcSolver implements Solver {
       damping = Math.max(FIRST_DAMPING, damping * 10);
       if (damping > 1) {
         throw TacoException.numerical(
-            "layer %s: the Hessian [%d, %d] of %d samples is not positive definite, even with damping"
-                    .formatted(request.layer(), cols, cols, request.hessian().samples())
+            "layer %s: the %s is not positive definite, even with damping"
+                    .formatted(request.layer(), request.hessian().describe())
                 + " 1; are the calibration images sound?");
       }
     }

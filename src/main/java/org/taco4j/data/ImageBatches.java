@@ -2,9 +2,11 @@ package org.taco4j.data;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.Set;
 import java.util.function.Consumer;
@@ -71,6 +73,28 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
     this.batchSize = batchSize;
     this.workers = workers;
     this.notices = notices;
+  }
+
+  /**
+   * These images in two parts of about the same size, with every other image of each class; one
+   * part where there is only one image.
+   */
+  public List<ImageBatches> halves() {
+    List<List<ImageFile>> parts = List.of(new ArrayList<>(), new ArrayList<>());
+    Map<Integer, Integer> next = new HashMap<>();
+    int classes = 0;
+    for (ImageFile file : files) {
+      // Classes begin with one part and the other in turn, so that odd ones do not add up.
+      int first = classes;
+      int part = next.computeIfAbsent(file.classIndex(), c -> first);
+      classes = next.size();
+      parts.get(part % 2).add(file);
+      next.put(file.classIndex(), part + 1);
+    }
+    return parts.stream()
+        .filter(part -> !part.isEmpty())
+        .map(part -> new ImageBatches(part, preprocessor, batchSize, workers, notices))
+        .toList();
   }
 
   /** Shape of a batch of one image, in the model's layout. */

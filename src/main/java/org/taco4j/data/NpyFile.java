@@ -150,7 +150,7 @@ public record NpyFile(Path file, String type, int[] shape, double[] values) {
   private static void fill(Path file, FileChannel channel, ByteBuffer buffer) throws IOException {
     while (buffer.hasRemaining()) {
       if (channel.read(buffer) < 0) {
-        throw damaged(file, "the file ends before its header does");
+        throw damaged(file, "this is no NumPy .npy file: it ends before its header does");
       }
     }
     buffer.flip();

@@ -19,7 +19,7 @@ import org.taco4j.compute.FloatMatrix;
 public final class CrossValidatedDamping {
   private static final double[] POWERS = {1e-4, 1e-3, Damping.USUAL, 1e-1, 1};
   private static final double THIRD = Math.cbrt(10);
-  private static final double INDIFFERENCE = 0.03;
+  private static final double INDIFFERENCE = 0.05;
 
   /** Of a layer with more rows, so many that are evenly spread are solved. */
   private static final int SAMPLE_ROWS = 64;

@@ -35,6 +35,12 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
   private static final int NAMES_IN_MESSAGE = 3;
 
   private final List<ImageFile> files;
+
+  /**
+   * How many files there are with those of the other half: how many may be skipped depends on it.
+   */
+  private final int filesOfAll;
+
   private final Preprocessor preprocessor;
   private final int batchSize;
   private final Workers workers;
@@ -65,10 +71,21 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
       int batchSize,
       Workers workers,
       Notices notices) {
+    this(files, files.size(), preprocessor, batchSize, workers, notices);
+  }
+
+  private ImageBatches(
+      List<ImageFile> files,
+      int filesOfAll,
+      Preprocessor preprocessor,
+      int batchSize,
+      Workers workers,
+      Notices notices) {
     if (batchSize < 1) {
       throw TacoException.usage("the batch size must be at least 1, not " + batchSize);
     }
     this.files = List.copyOf(files);
+    this.filesOfAll = filesOfAll;
     this.preprocessor = preprocessor;
     this.batchSize = batchSize;
     this.workers = workers;
@@ -93,7 +110,7 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
     }
     return parts.stream()
         .filter(part -> !part.isEmpty())
-        .map(part -> new ImageBatches(part, preprocessor, batchSize, workers, notices))
+        .map(part -> new ImageBatches(part, filesOfAll, preprocessor, batchSize, workers, notices))
         .toList();
   }
 
@@ -204,13 +221,13 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
             "unreadable image skipped: " + failure.reason(),
             1);
       }
-      if (100L * skipped.size() > (long) MAX_SKIPPED_PERCENT * files.size()) {
+      if (100L * skipped.size() > (long) MAX_SKIPPED_PERCENT * filesOfAll) {
         throw TacoException.data(
             skipped.size()
                 + " of the first "
                 + next
                 + " images ("
-                + files.size()
+                + filesOfAll
                 + " in all) are unreadable, more than "
                 + MAX_SKIPPED_PERCENT
                 + " % of all: "

@@ -20,6 +20,7 @@ import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.Precision;
 import org.taco4j.solve.Quantization;
@@ -46,7 +47,7 @@ import org.taco4j.solve.Solvers;
  * @param pattern what is removed: {@code unstructured:0.8}, {@code 2:4}, {@code block4:0.8}, or
  *     without the fraction, which {@code sparsity} then gives
  * @param sparsity fraction of the weights to remove
- * @param damping λ, relative to the mean of the Hessian's diagonal
+ * @param damping λ, relative to the mean of the Hessian's diagonal, or {@code auto}
  * @param search {@code none}, {@code swap} or {@code full}: the local search after the solver
  * @param timeBudget seconds of wall time for solving and searching
  * @param refit {@code ls} or {@code adam}: how AdaPrune fits the weights that stay
@@ -174,8 +175,8 @@ public record Recipe(
             Map.entry("shots", 0),
             Map.entry("held-out", "auto"),
             Map.entry("test-fraction", 0.3),
-            Map.entry("solver", "fast"),
-            Map.entry("damping", "0.01"),
+            Map.entry("solver", Solvers.DEFAULT),
+            Map.entry("damping", String.valueOf(Damping.USUAL)),
             Map.entry("search", "none"),
             Map.entry("time-budget", SolverOptions.defaults().timeBudget()),
             Map.entry("refit", "ls"),
@@ -303,7 +304,7 @@ public record Recipe(
       throw TacoException.usage(
           "--test-fraction must be above 0 and below 1, it is " + full.testFraction);
     }
-    checkDamping(java.util.Objects.requireNonNull(full.damping));
+    Damping.parse(require(full.damping));
     if (full.threads != null && full.threads < 1) {
       throw TacoException.usage("--threads must be at least 1, it is " + full.threads);
     }
@@ -328,18 +329,6 @@ public record Recipe(
     tree.put("pattern", general.toString());
     tree.remove("sparsity");
     return YAML.convertValue(tree, Recipe.class);
-  }
-
-  private static void checkDamping(String damping) {
-    try {
-      double value = Double.parseDouble(damping);
-      if (value >= 0 && value <= 1) {
-        return;
-      }
-    } catch (NumberFormatException e) {
-      // Said below.
-    }
-    throw TacoException.usage("--damping must be between 0 and 1, it is " + damping);
   }
 
   /** What this recipe, which must be complete, says of the solvers. */

@@ -57,6 +57,7 @@ import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.Solvers;
 
@@ -208,7 +209,7 @@ final class Specializer {
                     fingerprint(dense, plans, data, preprocessing, backend), notices))
             .run(
                 plans,
-                Double.parseDouble(Objects.requireNonNull(recipe.damping())),
+                Damping.parse(Objects.requireNonNull(recipe.damping())),
                 memory(),
                 calibration,
                 heldOut,

@@ -1,6 +1,11 @@
 package org.taco4j.cli;
 
 import org.jspecify.annotations.Nullable;
+import org.taco4j.solve.Precision;
+import org.taco4j.solve.Quantization;
+import org.taco4j.solve.Refit;
+import org.taco4j.solve.Search;
+import org.taco4j.solve.SolverOptions;
 import picocli.CommandLine.Option;
 
 /** The options of the solvers, which several commands have. */
@@ -49,4 +54,25 @@ final class SolverMixin {
       paramLabel = "N",
       description = "sweeps of coordinate descent over quantised weights")
   @Nullable Integer sweeps;
+
+  /** What the options say, with the defaults for what they do not. */
+  SolverOptions options(boolean symmetric, boolean searchScale, long seed) {
+    SolverOptions defaults = SolverOptions.defaults();
+    return new SolverOptions(
+        search == null ? defaults.search() : SolverOptions.parse(Search.class, "--search", search),
+        timeBudget == null ? defaults.timeBudget() : timeBudget,
+        refit == null ? defaults.refit() : SolverOptions.parse(Refit.class, "--refit", refit),
+        precision == null
+            ? defaults.precision()
+            : SolverOptions.parse(Precision.class, "--precision", precision),
+        bits == null
+            ? null
+            : new Quantization(
+                bits,
+                symmetric,
+                searchScale,
+                Boolean.TRUE.equals(actOrder),
+                sweeps == null ? 0 : sweeps),
+        seed);
+  }
 }

@@ -125,7 +125,9 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--damping",
       paramLabel = "L",
-      description = "added to the Hessian's diagonal, relative to its mean (0.01)")
+      description =
+          "added to the Hessian's diagonal, relative to its mean (0.01); auto: chosen for each"
+              + " layer by cross-validation between two halves of the calibration images")
   @Nullable String damping;
 
   @Mixin SolverMixin solverOptions = new SolverMixin();

@@ -1,5 +1,6 @@
 package org.taco4j.reconstruct;
 
+import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -18,12 +19,15 @@ import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.CrossValidatedDamping;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
+import org.taco4j.solve.SplitHessian;
 
 /**
  * The papers' form of compression: every layer is solved on its own, on the inputs that the dense
@@ -85,7 +89,7 @@ public final class LayerWise {
    * @param heldOutError the same on held-out images; null without them
    * @param damping the largest λ of any group
    * @param deadColumns inputs of all groups that were zero on every calibration image
-   * @param seconds of the solver
+   * @param seconds of the solver, and of choosing λ
    */
   public record Outcome(
       Plan plan,
@@ -119,13 +123,14 @@ public final class LayerWise {
   /**
    * Solves all layers.
    *
-   * @param damping λ, relative to the mean of the Hessian's diagonal
+   * @param damping λ, relative to the mean of the Hessian's diagonal. To be chosen automatically it
+   *     takes two Gram matrices for each layer problem: of every other image of each class
    * @param memory bytes for Gram matrices in flight
    * @param heldOut images on which errors are measured; null for none
    */
   public Result run(
       List<Plan> plans,
-      double damping,
+      Damping damping,
       long memory,
       ImageBatches calibration,
       @Nullable ImageBatches heldOut,
@@ -134,9 +139,11 @@ public final class LayerWise {
     plans.forEach(plan -> byLayer.put(plan.layer(), plan));
     Map<Plan, Outcome> outcomes = resume(plans, listener);
     // What a layer's Gram matrix is does not depend on which layers share its pass.
-    List<Layer> left =
-        plans.stream().filter(plan -> !outcomes.containsKey(plan)).map(Plan::layer).toList();
-    List<List<Layer>> passes = Calibrator.passes(left, heldOut == null ? 1 : 2, memory);
+    List<Plan> left = plans.stream().filter(plan -> !outcomes.containsKey(plan)).toList();
+    List<ImageBatches> images = parts(damping, left, calibration);
+    int matrices = images.size() + (heldOut == null ? 0 : 1);
+    List<List<Layer>> passes =
+        Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory);
     Calibrator calibrator = new Calibrator(dense, backend, workers);
     double calibrateSeconds = 0;
     double solveSeconds = 0;
@@ -146,9 +153,14 @@ public final class LayerWise {
       List<Layer> layers = passes.get(pass);
       listener.calibrating(pass, passes.size(), layers.size());
       long start = System.nanoTime();
-      Map<GramKey, Hessian> hessians = hessians(calibrator.gramMatrices(layers, calibration));
-      Map<GramKey, Hessian> heldOutHessians =
-          heldOut == null ? new HashMap<>() : hessians(calibrator.gramMatrices(layers, heldOut));
+      Map<GramKey, List<Hessian>> hessians = new HashMap<>();
+      for (ImageBatches part : images) {
+        addHessians(calibrator.gramMatrices(layers, part), hessians);
+      }
+      Map<GramKey, List<Hessian>> heldOutHessians = new HashMap<>();
+      if (heldOut != null) {
+        addHessians(calibrator.gramMatrices(layers, heldOut), heldOutHessians);
+      }
       long calibrated = System.nanoTime();
       Map<GramKey, Integer> users = new HashMap<>();
       layers.forEach(layer -> Calibrator.keys(layer).forEach(k -> users.merge(k, 1, Integer::sum)));
@@ -161,7 +173,8 @@ public final class LayerWise {
         for (GramKey key : Calibrator.keys(layer)) {
           if (users.merge(key, -1, Integer::sum) == 0) {
             hessians.remove(key);
-            garbage += key.bytes() * (heldOutHessians.remove(key) == null ? 1 : 2);
+            heldOutHessians.remove(key);
+            garbage += key.bytes() * matrices;
           }
         }
         if (garbage > GARBAGE_BYTES) {
@@ -224,19 +237,45 @@ public final class LayerWise {
     return all.size();
   }
 
-  private static Map<GramKey, Hessian> hessians(Map<GramKey, GramMatrix> grams) {
-    Map<GramKey, Hessian> hessians = new HashMap<>();
+  /** The calibration images in the parts of which Gram matrices are needed: two halves, or all. */
+  private List<ImageBatches> parts(Damping damping, List<Plan> plans, ImageBatches calibration) {
+    if (damping instanceof Damping.Fixed) {
+      return List.of(calibration);
+    }
+    if (plans.stream().noneMatch(plan -> plan.solver().usesDamping())) {
+      notices.add(
+          "damping-not-chosen",
+          compressed.source(),
+          "the solver uses no damping, so none was chosen",
+          Damping.USUAL);
+      return List.of(calibration);
+    }
+    List<ImageBatches> halves = calibration.halves();
+    if (halves.size() < 2) {
+      notices.add(
+          "damping-not-chosen",
+          compressed.source(),
+          "a single calibration image cannot be halved to choose the damping; it stays "
+              + Damping.USUAL,
+          Damping.USUAL);
+    }
+    return halves;
+  }
+
+  private static void addHessians(
+      Map<GramKey, GramMatrix> grams, Map<GramKey, List<Hessian>> hessians) {
     grams.forEach(
         (key, gram) ->
-            hessians.put(key, Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
-    return hessians;
+            hessians
+                .computeIfAbsent(key, k -> new ArrayList<>())
+                .add(Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
   }
 
   private Outcome solve(
       Plan plan,
-      double damping,
-      Map<GramKey, Hessian> hessians,
-      Map<GramKey, Hessian> heldOutHessians) {
+      Damping damping,
+      Map<GramKey, List<Hessian>> hessians,
+      Map<GramKey, List<Hessian>> heldOutHessians) {
     Layer layer = plan.layer();
     int[] order =
         plan.pattern().groupSize() == 1
@@ -253,29 +292,37 @@ public final class LayerWise {
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
-      Hessian hessian = Objects.requireNonNull(hessians.get(key));
-      LayerSolution solution =
-          plan.solver()
-              .solve(
-                  new SolveRequest(
-                      layer.name(),
-                      weights,
-                      layer.rows(),
-                      layer.cols(),
-                      hessian,
-                      order,
-                      plan.pattern(),
-                      damping),
-                  backend);
+      List<Hessian> parts = Objects.requireNonNull(hessians.get(key));
+      SplitHessian halves =
+          parts.size() < 2 ? null : new SplitHessian(parts.getFirst(), parts.getLast());
+      Hessian hessian = halves == null ? parts.getFirst() : halves.whole();
+      SolveRequest request =
+          new SolveRequest(
+              layer.name(),
+              weights,
+              layer.rows(),
+              layer.cols(),
+              hessian,
+              order,
+              plan.pattern(),
+              damping instanceof Damping.Fixed fixed ? fixed.value() : Damping.USUAL);
+      if (halves != null && plan.solver().usesDamping()) {
+        CrossValidatedDamping.Choice choice =
+            CrossValidatedDamping.choose(request, plan.solver(), List.of(halves), backend);
+        request = request.withDamping(choice.damping());
+        seconds += choice.seconds();
+      }
+      LayerSolution solution = plan.solver().solve(request, backend);
       solved[group] = solution.weights();
       errors.add(weights, solution.weights(), layer.rows(), layer.cols(), hessian, backend);
       if (heldOutErrors != null) {
-        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key));
+        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key)).getFirst();
         heldOutErrors.add(weights, solution.weights(), layer.rows(), layer.cols(), unseen, backend);
       }
       usedDamping = Math.max(usedDamping, solution.damping());
       escalations = Math.max(escalations, solution.dampingEscalations());
-      dead += deadColumns(hessian);
+      // Counted here, as not every solver looks at the inputs.
+      dead += hessian.deadColumns();
       seconds += solution.seconds();
     }
     LayerWeights.fold(compressed, layer, solved);
@@ -302,14 +349,5 @@ public final class LayerWise {
         usedDamping,
         dead,
         seconds);
-  }
-
-  /** Counted here, as not every solver looks at the inputs. */
-  private static int deadColumns(Hessian hessian) {
-    int dead = 0;
-    for (int j = 0; j < hessian.cols(); j++) {
-      dead += hessian.diagonal(j) == 0 ? 1 : 0;
-    }
-    return dead;
   }
 }

@@ -23,7 +23,7 @@ final class DampedHessian {
   private final int escalations;
   private final double shift;
 
-  private DampedHessian(SolveRequest request, Damping.Damped<DoubleMatrix> damped) {
+  private DampedHessian(SolveRequest request, DampingEscalation.Damped<DoubleMatrix> damped) {
     this.request = request;
     this.inverse = damped.factor();
     this.damping = damped.damping();
@@ -41,7 +41,7 @@ final class DampedHessian {
     DoubleMatrix inverse = DoubleMatrix.zeros(cols, cols);
     return new DampedHessian(
         request,
-        Damping.escalate(
+        DampingEscalation.escalate(
             request,
             damping -> {
               fillLower(request, shift(request, damping), inverse, backend);
@@ -97,7 +97,7 @@ final class DampedHessian {
               }
             });
     if (!finite.get()) {
-      throw Damping.notFinite(request);
+      throw DampingEscalation.notFinite(request);
     }
   }
 

@@ -1,58 +1,43 @@
 package org.taco4j.solve;
 
-import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
-/**
- * Damping of H until it can be factored, the same for every solver: from the λ that was asked for
- * upwards, by factors of ten.
- */
-final class Damping {
-  /** Where escalation starts when no damping was asked for. */
-  private static final double FIRST = 1e-8;
+/** How the damping λ of layer problems comes about. */
+public sealed interface Damping {
+  /** What the papers use, and what is kept where nothing speaks for another. */
+  double USUAL = 0.01;
 
-  private Damping() {}
-
-  /** A factorisation with the given λ, or null where H with it is not positive definite. */
-  @FunctionalInterface
-  interface Attempt<T> {
-    @Nullable T factorise(double damping);
-  }
-
-  /** The factorisation, the λ that it took, and how many times that had to be raised. */
-  record Damped<T>(T factor, double damping, int escalations) {}
-
-  /**
-   * The first attempt that succeeds.
-   *
-   * @throws TacoException of kind NUMERICAL where none does up to λ = 1
-   */
-  static <T> Damped<T> escalate(SolveRequest request, Attempt<T> attempt) {
-    double damping = request.damping();
-    for (int escalations = 0; ; escalations++) {
-      T factor = attempt.factorise(damping);
-      if (factor != null) {
-        return new Damped<>(factor, damping, escalations);
-      }
-      damping = Math.max(FIRST, damping * 10);
-      if (damping > 1) {
-        throw TacoException.numerical(
-            "layer %s: the Hessian [%d, %d] of %d samples is not positive definite, even with damping"
-                    .formatted(
-                        request.layer(),
-                        request.cols(),
-                        request.cols(),
-                        request.hessian().samples())
-                + " 1; are the calibration images sound?");
+  /** The same λ for all layers. */
+  record Fixed(double value) implements Damping {
+    /** Checks that the value lies in [0, 1]. */
+    public Fixed {
+      if (!(value >= 0 && value <= 1)) {
+        throw TacoException.usage("--damping must be between 0 and 1, or auto; it is " + value);
       }
     }
   }
 
-  /** The exception for a Hessian with values that are not finite. */
-  static TacoException notFinite(SolveRequest request) {
-    return TacoException.numerical(
-        "layer %s: the Hessian holds NaN or infinite values; are the calibration images and the"
-                .formatted(request.layer())
-            + " preprocessing sound?");
+  /** For each layer problem the λ of {@link CrossValidatedDamping}. */
+  record Automatic() implements Damping {}
+
+  /**
+   * What a text means: a number or {@code auto}.
+   *
+   * @throws TacoException of kind USAGE for anything else
+   */
+  static Damping parse(String text) {
+    if (text.equals("auto")) {
+      return new Automatic();
+    }
+    double value;
+    try {
+      value = Double.parseDouble(text);
+    } catch (NumberFormatException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE,
+          "--damping must be between 0 and 1, or auto; it is '" + text + "'",
+          e);
+    }
+    return new Fixed(value);
   }
 }

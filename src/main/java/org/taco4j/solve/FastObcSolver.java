@@ -65,7 +65,7 @@ public final class FastObcSolver implements Solver {
       dead[p] = request.hessian().diagonal(column[p]) == 0;
       deadColumns += dead[p] ? 1 : 0;
     }
-    Damping.Damped<FloatMatrix> factor = factorise(request, column, dead, backend);
+    DampingEscalation.Damped<FloatMatrix> factor = factorise(request, column, dead, backend);
 
     float[] weights = new float[rows * cols];
     boolean[] kept = new boolean[rows * cols];
@@ -123,7 +123,7 @@ public final class FastObcSolver implements Solver {
   }
 
   /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns. */
-  private static Damping.Damped<FloatMatrix> factorise(
+  private static DampingEscalation.Damped<FloatMatrix> factorise(
       SolveRequest request, int[] column, boolean[] dead, Backend backend) {
     int cols = request.cols();
     double trace = 0;
@@ -132,7 +132,7 @@ public final class FastObcSolver implements Solver {
     }
     double mean = trace / cols;
     FloatMatrix l = FloatMatrix.zeros(cols, cols);
-    return Damping.escalate(
+    return DampingEscalation.escalate(
         request,
         damping -> {
           float[] diagonal = fillLower(request, column, dead, damping * mean, l, backend);
@@ -193,7 +193,7 @@ public final class FastObcSolver implements Solver {
               }
             });
     if (!finite.get()) {
-      throw Damping.notFinite(request);
+      throw DampingEscalation.notFinite(request);
     }
     return diagonal;
   }

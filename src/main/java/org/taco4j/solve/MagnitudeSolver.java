@@ -19,6 +19,11 @@ public final class MagnitudeSolver implements Solver {
   }
 
   @Override
+  public boolean usesDamping() {
+    return false;
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);

@@ -8,6 +8,9 @@ import org.taco4j.common.TacoException;
 
 /** The solvers by name. */
 public final class Solvers {
+  /** The solver that is used where none is named. */
+  public static final String DEFAULT = "fast";
+
   private static final Map<String, Function<SolverOptions, Solver>> ALL = new LinkedHashMap<>();
 
   static {

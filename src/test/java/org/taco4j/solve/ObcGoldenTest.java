@@ -20,6 +20,7 @@ import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
+import org.taco4j.data.NpyFile;
 
 /** Exact OBC against the answers of its authors' code, in both precisions, on every backend. */
 final class ObcGoldenTest {

@@ -1,7 +1,6 @@
 package org.taco4j.export;
 
 import ai.onnx.proto.OnnxMl.NodeProto;
-import ai.onnx.proto.OnnxMl.TensorProto.DataType;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -255,6 +254,9 @@ final class UnitTrace {
     if (layer.unfold() instanceof Unfold.Convolution) {
       int rank = constant(i, weight).dims().size();
       output = carrier(rank, true, 1 - rank, root);
+      if (isPixel(layer.output())) {
+        output = pool(i, output, true);
+      }
     } else {
       long[] shape = index.shape(layer.input());
       boolean gemm = layer.opType().equals("Gemm");
@@ -409,14 +411,8 @@ final class UnitTrace {
   }
 
   private long @Nullable [] integers(String tensor) {
-    GraphIndex.Constant constant = index.constant(tensor);
-    if (constant == null || constant.alteredBy() != null) {
-      return null;
-    }
-    int type = constant.tensor().getDataType();
-    return type == DataType.INT64_VALUE || type == DataType.INT32_VALUE
-        ? TensorData.longs(constant.tensor())
-        : null;
+    IntegerConstant constant = IntegerConstant.of(index, tensor);
+    return constant == null ? null : constant.values().stream().mapToLong(v -> v).toArray();
   }
 
   // Other nodes.
@@ -467,9 +463,13 @@ final class UnitTrace {
       matMul(i, node);
     } else if (operator.equals("Shape")) {
       shape(i, node);
+    } else if (operator.equals("Concat")) {
+      throw refuse(i, "concatenates it with other tensors");
     } else {
       Carrier in = only(i, node);
-      if (node.getOutputList().stream().skip(1).anyMatch(o -> !index.uses(o).isEmpty())
+      if (node.getOutputList().stream()
+              .skip(1)
+              .anyMatch(output -> !index.uses(output).isEmpty() || index.isOutput(output))
           && !operator.equals("Split")) {
         throw refuse(i, "has a second output that is read");
       }
@@ -502,7 +502,7 @@ final class UnitTrace {
       case "Unsqueeze" -> unsqueeze(i, node, in);
       case "Gather" -> gather(i, node, in);
       case "Pad" -> pad(i, node, in);
-      case "Concat" -> throw refuse(i, "concatenates it with other tensors");
+      case "Slice" -> slice(i, node, in);
       default -> throw refuse(i, "is not known to keep the units apart");
     };
   }
@@ -531,27 +531,57 @@ final class UnitTrace {
       if (carriers.containsKey(input)) {
         continue;
       }
-      if (index.isDynamic(input)) {
+      if (index.isDynamic(input) && !isSingle(input)) {
         if (Nodes.is(node, "Mul")) {
           throw Refused.joined(
               i,
               Nodes.label(node)
-                  + " scales it with '"
+                  + " multiplies it with '"
                   + input
-                  + "', which is no layer's output alone",
+                  + "', which does not lose these units",
               input);
         }
         throw refuse(i, "joins it with '" + input + "' (a residual stream)");
       }
-      out = aligned(i, k, out);
       GraphIndex.Constant constant = index.constant(input);
       if (constant != null) {
+        out = aligned(i, k, out);
         out = out.with(out.broadcast(constant.dims(), true));
+      } else if (!isSingle(input)) {
+        throw refuse(i, "reads '" + input + "', which is computed from constants");
       }
     }
     if (out != null) {
       carry(i, node.getOutput(0), out);
     }
+  }
+
+  /** Whether a tensor has one element, such as a scale computed from the size of an axis. */
+  private boolean isSingle(String tensor) {
+    long[] declared = index.shape(tensor);
+    GraphIndex.Constant constant = index.constant(tensor);
+    if (constant != null || declared != null) {
+      return constant != null
+          ? TensorData.count(constant.dims()) == 1
+          : Arrays.stream(declared).allMatch(size -> size == 1);
+    }
+    int producer = index.producer(tensor);
+    if (producer < 0) {
+      return false;
+    }
+    NodeProto node = index.node(producer);
+    int shaped = index.producer(Nodes.input(node, 0));
+    if (shaped >= 0 && Nodes.is(index.node(shaped), "Shape")) {
+      long[] asked = asked(node, Integer.MAX_VALUE);
+      return asked != null && asked.length == 1;
+    }
+    return switch (Nodes.operator(node)) {
+      case "Squeeze", "Unsqueeze", "Reshape" -> isSingle(node.getInput(0));
+      default ->
+          (ELEMENTWISE.contains(Nodes.operator(node))
+                  || BROADCASTING.contains(Nodes.operator(node)))
+              && node.getInputList().stream().allMatch(this::isSingle);
+    };
   }
 
   /** The product of two activations: units may lie along an axis of matrices, not within them. */
@@ -590,12 +620,7 @@ final class UnitTrace {
     String output = node.getOutput(0);
     for (GraphIndex.Use use : index.uses(output)) {
       NodeProto reader = index.node(use.node());
-      long[] asked = null;
-      if (Nodes.is(reader, "Gather") && use.input() == 0) {
-        asked = integers(reader.getInput(1));
-      } else if (Nodes.is(reader, "Slice") && use.input() == 0) {
-        asked = range(reader, in.dims().size());
-      }
+      long[] asked = use.input() == 0 ? asked(reader, in.dims().size()) : null;
       if (asked == null
           || !in.whole()
           || node.getAttributeCount() > 0
@@ -608,7 +633,14 @@ final class UnitTrace {
     }
   }
 
-  /** The elements that a Slice of a vector takes, with constant bounds; null for others. */
+  /** Which elements of a shape of that length a Gather or Slice takes; null where not constant. */
+  private long @Nullable [] asked(NodeProto reader, int length) {
+    if (Nodes.is(reader, "Gather")) {
+      return integers(reader.getInput(1));
+    }
+    return Nodes.is(reader, "Slice") ? range(reader, length) : null;
+  }
+
   private long @Nullable [] range(NodeProto slice, int length) {
     List<Long> startAttribute = Nodes.integers(slice, "starts");
     List<Long> endAttribute = Nodes.integers(slice, "ends");
@@ -641,6 +673,39 @@ final class UnitTrace {
       dims.set(k, global ? 1L : Carrier.UNKNOWN);
     }
     return in.with(dims);
+  }
+
+  /** Whether a tensor of images has one pixel only, as what a global pool gives. */
+  private boolean isPixel(String tensor) {
+    String name = tensor;
+    while (true) {
+      int at = index.producer(name);
+      if (at < 0) {
+        return false;
+      }
+      NodeProto node = index.node(at);
+      String operator = Nodes.operator(node);
+      Layer layer = layers.get(at);
+      boolean keepsSize =
+          ELEMENTWISE.contains(operator)
+              || operator.equals("Reshape")
+              || (layer != null
+                  && layer.unfold() instanceof Unfold.Convolution convolution
+                  && convolution.pads(1, 1)[0] == 0
+                  && convolution.outputHeight(1, 1) == 1
+                  && convolution.outputWidth(1, 1) == 1);
+      if (GLOBAL_POOLS.contains(operator)) {
+        return true;
+      }
+      if (!keepsSize) {
+        return false;
+      }
+      if (operator.equals("Reshape")) {
+        long[] shape = integers(node.getInput(1));
+        return shape != null && shape.length == 4 && shape[2] == 1 && shape[3] == 1;
+      }
+      name = node.getInput(0);
+    }
   }
 
   private Carrier softmax(int i, NodeProto node, Carrier in) throws Refused {
@@ -709,7 +774,7 @@ final class UnitTrace {
         : dims.stream().reduce(1L, (a, b) -> a * b);
   }
 
-  /** The axes that a node names, from the front; all of them where it names none. */
+  /** The axes that a node names, from the front. */
   private Set<Integer> axes(int i, NodeProto node, Carrier in) throws Refused {
     int rank = ranked(i, in).dims().size();
     List<Long> attribute = Nodes.integers(node, "axes");
@@ -799,6 +864,27 @@ final class UnitTrace {
     return in.with(dims, in.front() > at ? in.axis() : in.front() - dims.size());
   }
 
+  private Carrier slice(int i, NodeProto node, Carrier in) throws Refused {
+    int rank = ranked(i, in).dims().size();
+    List<Long> attribute = Nodes.integers(node, "axes");
+    long[] axes =
+        attribute != null
+            ? attribute.stream().mapToLong(axis -> axis).toArray()
+            : integers(Nodes.input(node, 3));
+    if (axes == null) {
+      throw refuse(i, "does not name its axes, or computes them");
+    }
+    List<Long> dims = new ArrayList<>(in.dims());
+    for (long axis : axes) {
+      int at = (int) (axis < 0 ? axis + rank : axis);
+      if (at == in.front()) {
+        throw refuse(i, "picks some of the units");
+      }
+      dims.set(at, (long) Carrier.UNKNOWN);
+    }
+    return in.with(dims);
+  }
+
   private Carrier pad(int i, NodeProto node, Carrier in) throws Refused {
     int rank = ranked(i, in).dims().size();
     List<Long> attribute = Nodes.integers(node, "pads");
@@ -881,7 +967,7 @@ final class UnitTrace {
       long entry = entries.get(j);
       long inner = inside / after;
       if (entry == TargetShape.COMPUTED) {
-        break;
+        throw refuse(i, "computes its shape, " + target + ", at run time");
       }
       long outer = entry == TargetShape.REST ? in.outer() : entry / (units * inner);
       boolean fits =

@@ -205,8 +205,10 @@ public final class ChannelRemoval {
     for (int part = parts.size() - 1; part >= 0; part--) {
       int input = concat ? part : 1;
       GraphIndex.Constant constant = model.index().constant(parts.get(part));
-      // A part that is no constant is a scalar made a vector of one entry.
-      int length = constant == null ? 1 : Math.toIntExact(TensorData.count(constant.dims()));
+      int length =
+          constant == null
+              ? TargetShape.computedLength(model.index(), parts.get(part))
+              : Math.toIntExact(TensorData.count(constant.dims()));
       if (fromEnd <= length && constant != null) {
         long size = (long) kept.length * cut.perUnit();
         replace(

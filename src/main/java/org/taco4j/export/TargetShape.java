@@ -34,14 +34,13 @@ record TargetShape(List<Long> entries, boolean whole, Set<Integer> copied) {
     List<String> parts = parts(index, reshape.getInput(1));
     for (String part : parts.reversed()) {
       long[] values = integers(index, part);
-      int writer = index.producer(part);
+      int length = computedLength(index, part);
       if (values != null) {
         for (int k = values.length - 1; k >= 0; k--) {
           entries.add(values[k]);
         }
-      } else if (writer >= 0 && Nodes.is(index.node(writer), "Unsqueeze")) {
-        // A scalar made a vector of one entry, most often the size of the batch.
-        entries.add(COMPUTED);
+      } else if (length > 0) {
+        entries.addAll(Collections.nCopies(length, COMPUTED));
       } else {
         whole = false;
         break;
@@ -67,6 +66,50 @@ record TargetShape(List<Long> entries, boolean whole, Set<Integer> copied) {
     return producer >= 0 && Nodes.is(index.node(producer), "Concat")
         ? index.node(producer).getInputList()
         : List.of(shape);
+  }
+
+  /**
+   * How many entries a computed part of a shape has: one for a scalar made a vector, most often the
+   * size of the batch, or as many as are gathered; -1 where that is not certain.
+   */
+  static int computedLength(GraphIndex index, String part) {
+    int writer = index.producer(part);
+    if (writer >= 0 && Nodes.is(index.node(writer), "Unsqueeze")) {
+      return 1;
+    }
+    if (writer >= 0 && Nodes.is(index.node(writer), "Gather")) {
+      GraphIndex.Constant indices = index.constant(index.node(writer).getInput(1));
+      return indices != null && indices.dims().size() == 1
+          ? indices.dims().getFirst().intValue()
+          : -1;
+    }
+    return -1;
+  }
+
+  /** Whether this is [the size of the first axis of {@code tensor}, all the rest]. */
+  boolean flattens(GraphIndex index, String shape, String tensor) {
+    return whole
+        && entries.size() == 2
+        && entries.getLast() == REST
+        && (copies(0) || isBatch(index, parts(index, shape).getFirst(), tensor));
+  }
+
+  private static boolean isBatch(GraphIndex index, String part, String tensor) {
+    int writer = index.producer(part);
+    if (writer >= 0 && Nodes.is(index.node(writer), "Unsqueeze")) {
+      writer = index.producer(index.node(writer).getInput(0));
+    }
+    if (writer < 0 || !Nodes.is(index.node(writer), "Gather")) {
+      return false;
+    }
+    NodeProto gather = index.node(writer);
+    IntegerConstant indices = IntegerConstant.of(index, gather.getInput(1));
+    int shaped = index.producer(gather.getInput(0));
+    return indices != null
+        && indices.values().equals(List.of(0L))
+        && shaped >= 0
+        && Nodes.is(index.node(shaped), "Shape")
+        && index.node(shaped).getInput(0).equals(tensor);
   }
 
   private static long @Nullable [] integers(GraphIndex index, String tensor) {

@@ -753,9 +753,12 @@ final class UnitTrace {
   }
 
   private Carrier flatten(int i, NodeProto node, Carrier in) throws Refused {
-    List<Long> dims = ranked(i, in).dims();
-    int split = (int) Nodes.integer(node, "axis", 1);
-    split = split < 0 ? split + dims.size() : split;
+    int axis = (int) Nodes.integer(node, "axis", 1);
+    return flattened(i, ranked(i, in), axis < 0 ? axis + in.dims().size() : axis);
+  }
+
+  private Carrier flattened(int i, Carrier in, int split) throws Refused {
+    List<Long> dims = in.dims();
     boolean back = in.front() >= split;
     long before = product(dims.subList(back ? split : 0, in.front()));
     long behind = product(dims.subList(in.front() + 1, back ? dims.size() : split));
@@ -958,8 +961,11 @@ final class UnitTrace {
     TargetShape target = TargetShape.of(index, node, in);
     List<Long> entries = target.entries();
     long behind = in.behind();
+    if (in.front() == 1 && target.flattens(index, node.getInput(1), node.getInput(0))) {
+      return flattened(i, in, 1);
+    }
     if (behind < 0 || in.inner() == Carrier.UNKNOWN) {
-      throw refuse(i, "reshapes units of unknown size");
+      throw refuse(i, "reshapes an image of unknown size to " + target);
     }
     long inside = in.inner() * behind;
     long after = 1;

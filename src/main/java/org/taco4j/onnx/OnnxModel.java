@@ -247,10 +247,10 @@ public final class OnnxModel {
     return new OnnxModel(source, proto.toBuilder().setGraph(graph).build(), null);
   }
 
-  // What follows is for the other classes of this package.
+  // What follows is for graph rewrites.
 
   /** Reading and writing relations of the graph as it is now. */
-  GraphIndex index() {
+  public GraphIndex index() {
     if (index == null) {
       index = new GraphIndex(proto.getGraph());
     }
@@ -266,7 +266,7 @@ public final class OnnxModel {
   }
 
   /** Changes the graph; all at once, or not at all when {@code change} throws. */
-  void edit(Consumer<GraphProto.Builder> change) {
+  public void edit(Consumer<GraphProto.Builder> change) {
     GraphProto.Builder graph = proto.getGraph().toBuilder();
     change.accept(graph);
     proto = proto.toBuilder().setGraph(graph).build();
@@ -276,7 +276,7 @@ public final class OnnxModel {
   }
 
   /** Takes over everything from an edited copy of this model. */
-  void adopt(OnnxModel edited) {
+  public void adopt(OnnxModel edited) {
     proto = edited.proto;
     original = edited.original;
     index = null;
@@ -317,6 +317,33 @@ public final class OnnxModel {
     }
   }
 
+  /**
+   * Gives a node another tensor in place of one of its constant inputs: changes it where it is
+   * stored, or adds one of the node's own where others read it, too.
+   *
+   * @param reader the node and which of its inputs
+   * @param constant what it reads now
+   * @param stored what to store instead, with axes as {@code constant} has them stored
+   * @param suffix follows the constant's name in that of a new one
+   * @return whether the constant was changed where it is stored
+   */
+  public boolean replaceConstant(
+      GraphIndex.Use reader, GraphIndex.Constant constant, TensorProto stored, String suffix) {
+    if (index().otherReader(constant, reader) == null) {
+      setConstant(constant.name(), stored);
+      return true;
+    }
+    String name =
+        addConstant(
+            constant.name() + "." + suffix, TensorData.transpose(stored, constant.permutation()));
+    edit(
+        graph ->
+            graph.setNode(
+                reader.node(),
+                Nodes.withInput(graph.getNode(reader.node()), reader.input(), name)));
+    return false;
+  }
+
   private static NodeProto constantNode(NodeProto node, TensorProto tensor) {
     return node.toBuilder()
         .clearAttribute()
@@ -350,7 +377,7 @@ public final class OnnxModel {
    * @param name the wished name; a number follows where it is taken
    * @return the name it got
    */
-  String addConstant(String name, TensorProto tensor) {
+  public String addConstant(String name, TensorProto tensor) {
     String unique = uniqueName(name);
     edit(
         graph -> {
@@ -365,7 +392,7 @@ public final class OnnxModel {
   }
 
   /** A name for a tensor that no other has. */
-  String uniqueName(String wished) {
+  public String uniqueName(String wished) {
     Set<String> taken = index().names();
     String name = wished;
     for (int i = 2; taken.contains(name); i++) {
@@ -375,7 +402,7 @@ public final class OnnxModel {
   }
 
   /** Removes declared types and shapes of tensors (of no inputs and outputs). */
-  void forgetShapes(Set<String> tensors) {
+  public void forgetShapes(Set<String> tensors) {
     edit(
         graph -> {
           for (int i = graph.getValueInfoCount() - 1; i >= 0; i--) {

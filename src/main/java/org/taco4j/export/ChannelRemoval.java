@@ -61,7 +61,9 @@ public final class ChannelRemoval {
     }
     OnnxModel work = model.copy();
     new ChannelRemoval(work, units, kept.clone()).apply(trace);
+    work.check();
     if (kept.length > 1) {
+      // What is there now has to be the same structure, with fewer units.
       trace(work, structure, kept.length);
     }
     model.adopt(work);

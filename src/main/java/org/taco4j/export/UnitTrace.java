@@ -72,6 +72,9 @@ final class UnitTrace {
   private static final Set<String> REDUCTIONS =
       Set.of("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2");
 
+  /** More axes than any tensor has: where Slices of the shape of an unknown tensor end. */
+  private static final int LONGEST_SHAPE = 64;
+
   /**
    * A layer that writes the units, in rows (c · units + u) · rowsPerUnit + r.
    *
@@ -364,10 +367,8 @@ final class UnitTrace {
           (int) (size / perInner));
     }
     if (carrier.size() != size) {
-      throw refuse(
-          i,
-          "expects %d where %s units of %d lie"
-              .formatted(size, carrier.size() < 0 ? "?" : carrier.size(), units));
+      String found = carrier.size() < 0 ? "an unknown number" : String.valueOf(carrier.size());
+      throw refuse(i, "expects " + size + " elements along the units' axis, not " + found);
     }
     return carrier;
   }
@@ -572,7 +573,7 @@ final class UnitTrace {
     NodeProto node = index.node(producer);
     int shaped = index.producer(Nodes.input(node, 0));
     if (shaped >= 0 && Nodes.is(index.node(shaped), "Shape")) {
-      long[] asked = asked(node, Integer.MAX_VALUE);
+      long[] asked = asked(node, LONGEST_SHAPE);
       return asked != null && asked.length == 1;
     }
     return switch (Nodes.operator(node)) {
@@ -722,12 +723,14 @@ final class UnitTrace {
     if (Nodes.integer(node, "training_mode", 0) != 0 || Nodes.integer(node, "spatial", 1) != 1) {
       throw refuse(i, "normalises over its batch");
     }
-    if (ranked(i, in).front() == 1) {
-      for (int k = 1; k < 5; k++) {
-        slices(i, k, 0, in);
-      }
+    if (ranked(i, in).front() != 1) {
+      return in;
     }
-    return in;
+    Carrier sized = sized(i, in, TensorData.count(constant(i, 1).dims()));
+    for (int k = 1; k < 5; k++) {
+      slices(i, k, 0, sized);
+    }
+    return sized;
   }
 
   private Carrier layerNormalization(int i, NodeProto node, Carrier in) throws Refused {

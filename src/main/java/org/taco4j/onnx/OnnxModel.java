@@ -265,6 +265,15 @@ public final class OnnxModel {
     return found;
   }
 
+  /**
+   * Checks that every tensor that a node reads exists, and that no two nodes write the same.
+   *
+   * @throws org.taco4j.common.TacoException of kind MODEL naming the node
+   */
+  public void check() {
+    ModelReader.check(source, index());
+  }
+
   /** Changes the graph; all at once, or not at all when {@code change} throws. */
   public void edit(Consumer<GraphProto.Builder> change) {
     GraphProto.Builder graph = proto.getGraph().toBuilder();

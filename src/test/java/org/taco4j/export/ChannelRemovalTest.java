@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.taco4j.onnx.ModelBuilder.attribute;
 
+import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.ArrayList;
 import java.util.List;
@@ -251,7 +252,15 @@ class ChannelRemovalTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"global, 1", "mean, 1", "flatten, 36", "reshape, 36", "shape, 36", "constant, 36"})
+  @CsvSource({
+    "global, 1",
+    "mean, 1",
+    "flatten, 36",
+    "normalised, 36",
+    "reshape, 36",
+    "shape, 36",
+    "constant, 36"
+  })
   void convolutionToClassifier(String how, int columns) {
     ModelBuilder builder =
         images()
@@ -275,6 +284,17 @@ class ChannelRemovalTest {
               List.of("f"),
               attribute("axes", new long[] {-1, 2}),
               attribute("keepdims", 0));
+      case "normalised" ->
+          builder
+              .random("scale1", 288)
+              .random("shift1", 288)
+              .random("mean1", 288)
+              .positive("variance1", 288)
+              .node("Flatten", List.of("a"), List.of("g"))
+              .node(
+                  "BatchNormalization",
+                  List.of("g", "scale1", "shift1", "mean1", "variance1"),
+                  List.of("f"));
       case "flatten" -> builder.node("Flatten", List.of("a"), List.of("f"));
       case "reshape" -> builder.node("Reshape", List.of("a", "zero_rest"), List.of("f"));
       case "shape" ->
@@ -347,6 +367,10 @@ class ChannelRemovalTest {
         .initializer(scalar("s2", 2));
   }
 
+  private static AttributeProto permuted(long... axes) {
+    return attribute("perm", axes);
+  }
+
   private static TensorProto scalar(String name, long value) {
     return TensorProto.newBuilder()
         .setName(name)
@@ -361,7 +385,7 @@ class ChannelRemovalTest {
         .node("Add", List.of("scores", "bias"), List.of("biased"))
         .node("Softmax", List.of("biased"), List.of("p"))
         .node("MatMul", List.of("p", "v4"), List.of("o"))
-        .node("Transpose", List.of("o"), List.of("ot"), attribute("perm", new long[] {0, 2, 1, 3}))
+        .node("Transpose", List.of("o"), List.of("ot"), permuted(0, 2, 1, 3))
         .node("Concat", List.of("rest", "five", "twelve"), List.of("merged"), attribute("axis", 0))
         .node("Reshape", List.of("ot", "merged"), List.of("flat"))
         .node("out", "MatMul", List.of("flat", "wo"), List.of("y"));
@@ -375,20 +399,12 @@ class ChannelRemovalTest {
             .node("qkv", "MatMul", List.of("x", "wqkv"), List.of("m"))
             .node("Add", List.of("m", "bqkv"), List.of("n"))
             .node("Reshape", List.of("n", "shape"), List.of("r"))
-            .node(
-                "Transpose",
-                List.of("r"),
-                List.of("t"),
-                attribute("perm", new long[] {2, 0, 3, 1, 4}))
+            .node("Transpose", List.of("r"), List.of("t"), permuted(2, 0, 3, 1, 4))
             .node("Gather", List.of("t", "s0"), List.of("q4"))
             .node("Gather", List.of("t", "s1"), List.of("k4"))
             .node("Gather", List.of("t", "s2"), List.of("v4"))
             .node("Mul", List.of("q4", "scale"), List.of("qs"))
-            .node(
-                "Transpose",
-                List.of("k4"),
-                List.of("kt"),
-                attribute("perm", new long[] {0, 1, 3, 2}));
+            .node("Transpose", List.of("k4"), List.of("kt"), permuted(0, 1, 3, 2));
     assertEquals(
         List.of(
             new Structure(
@@ -421,21 +437,9 @@ class ChannelRemovalTest {
             .node("Reshape", List.of("qb", "heads"), List.of("q3"))
             .node("Reshape", List.of("k", "heads"), List.of("k3"))
             .node("Reshape", List.of("v", "heads"), List.of("v3"))
-            .node(
-                "Transpose",
-                List.of("q3"),
-                List.of("q4"),
-                attribute("perm", new long[] {0, 2, 1, 3}))
-            .node(
-                "Transpose",
-                List.of("k3"),
-                List.of("kt"),
-                attribute("perm", new long[] {0, 2, 3, 1}))
-            .node(
-                "Transpose",
-                List.of("v3"),
-                List.of("v4"),
-                attribute("perm", new long[] {0, 2, 1, 3}))
+            .node("Transpose", List.of("q3"), List.of("q4"), permuted(0, 2, 1, 3))
+            .node("Transpose", List.of("k3"), List.of("kt"), permuted(0, 2, 3, 1))
+            .node("Transpose", List.of("v3"), List.of("v4"), permuted(0, 2, 1, 3))
             // The scale of torch's scaled dot product attention: 1/sqrt of the head's dimension.
             .node("Shape", List.of("q4"), List.of("qshape"))
             .node("Slice", List.of("qshape", "rest", "large"), List.of("dimension"))
@@ -476,23 +480,69 @@ class ChannelRemovalTest {
             .node("Reshape", List.of("q", "heads"), List.of("q3"))
             .node("Reshape", List.of("k", "heads"), List.of("k3"))
             .node("Reshape", List.of("v", "heads"), List.of("v3"))
-            .node(
-                "Transpose",
-                List.of("q3"),
-                List.of("q4"),
-                attribute("perm", new long[] {0, 2, 1, 3}))
-            .node(
-                "Transpose",
-                List.of("k3"),
-                List.of("kt"),
-                attribute("perm", new long[] {0, 2, 3, 1}))
-            .node(
-                "Transpose",
-                List.of("v3"),
-                List.of("v4"),
-                attribute("perm", new long[] {0, 2, 1, 3}));
+            .node("Transpose", List.of("q3"), List.of("q4"), permuted(0, 2, 1, 3))
+            .node("Transpose", List.of("k3"), List.of("kt"), permuted(0, 2, 3, 1))
+            .node("Transpose", List.of("v3"), List.of("v4"), permuted(0, 2, 1, 3));
     List<Structure> found = check(attend(builder, "q4", "kt"), 2, 5, 12);
     assertEquals(List.of(new Producer("qkv", 3, 3)), found.getFirst().producers());
     assertEquals(Kind.HEADS, found.getFirst().kind());
+  }
+
+  /** How torch exports its MultiheadAttention for a fixed batch: tokens first, heads with batch. */
+  @Test
+  void headsOfTorchMultiheadAttention() {
+    ModelBuilder builder =
+        new ModelBuilder(17)
+            .input("x", 5, 1, 12)
+            .output("y", 5, 1, 12)
+            .random("wqkv", 12, 36)
+            .random("bqkv", 36)
+            .random("wo", 12, 12)
+            .random("bo", 12)
+            .floats("scale", new long[0], 0.5f)
+            .initializer(scalar("s0", 0))
+            .initializer(scalar("s1", 1))
+            .initializer(scalar("s2", 2))
+            .longs("front", 0)
+            .longs("back", -2)
+            .longs("parts", 5, 1, 3, 12)
+            .longs("heads", 5, 4, 3)
+            .longs("batched", 1, 4, 5, 3)
+            .longs("flat", 5, 12)
+            .longs("whole", 5, 1, 12)
+            .node("in", "MatMul", List.of("x", "wqkv"), List.of("m"))
+            .node("Add", List.of("m", "bqkv"), List.of("n"))
+            .node("Reshape", List.of("n", "parts"), List.of("n4"))
+            .node("Unsqueeze", List.of("n4", "front"), List.of("n5"))
+            .node("Transpose", List.of("n5"), List.of("t"), permuted(3, 1, 2, 0, 4))
+            .node("Squeeze", List.of("t", "back"), List.of("qkv"));
+    for (int i = 0; i < 3; i++) {
+      String name = List.of("q", "k", "v").get(i);
+      builder
+          .node("Gather", List.of("qkv", "s" + i), List.of(name))
+          .node("Reshape", List.of(name, "heads"), List.of(name + "r"))
+          .node("Transpose", List.of(name + "r"), List.of(name + "t"), permuted(1, 0, 2))
+          .node("Reshape", List.of(name + "t", "batched"), List.of(name + "4"));
+    }
+    builder
+        .node("Transpose", List.of("k4"), List.of("kd"), permuted(0, 1, 3, 2))
+        .node("Mul", List.of("q4", "scale"), List.of("qs"))
+        .node("MatMul", List.of("qs", "kd"), List.of("scores"))
+        .node("Softmax", List.of("scores"), List.of("p"))
+        .node("MatMul", List.of("p", "v4"), List.of("o"))
+        .node("Transpose", List.of("o"), List.of("ot"), permuted(2, 0, 1, 3))
+        .node("Reshape", List.of("ot", "flat"), List.of("f"))
+        .node("out", "Gemm", List.of("f", "wo", "bo"), List.of("g"), attribute("transB", 1))
+        .node("Reshape", List.of("g", "whole"), List.of("y"));
+    assertEquals(
+        List.of(
+            new Structure(
+                "in",
+                Kind.HEADS,
+                4,
+                List.of(new Producer("in", 3, 3)),
+                List.of(new Consumer("out", 3)),
+                List.of())),
+        check(builder, 5, 1, 12));
   }
 }

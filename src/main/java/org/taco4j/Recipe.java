@@ -353,6 +353,16 @@ public record Recipe(
     return java.util.Objects.requireNonNull(value);
   }
 
+  /**
+   * Whether units of hidden dimensions are all that this recipe, which must be complete, prunes.
+   */
+  boolean prunesUnitsOnly() {
+    return structured != null
+        && bits == null
+        && layers == null
+        && patternOf(pattern, sparsity, null).sparsity() == 0;
+  }
+
   /** What of this recipe decides the bytes of the specialist, given the model and the images. */
   Recipe forProvenance() {
     ObjectNode tree = YAML.valueToTree(this);

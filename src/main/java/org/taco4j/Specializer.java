@@ -1,19 +1,8 @@
 package org.taco4j;
 
-import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.DigestInputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.time.LocalTime;
-import java.time.ZoneId;
-import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.HashMap;
-import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -24,14 +13,13 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import java.util.zip.GZIPOutputStream;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.bench.Accuracy;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
 import org.taco4j.common.AtomicFiles;
-import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -51,15 +39,16 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
-import org.taco4j.reconstruct.ChannelCorrection;
 import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
-import org.taco4j.solve.Damping;
+import org.taco4j.solve.HybridObcSolver;
+import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.Solver;
-import org.taco4j.solve.Solvers;
+import org.taco4j.solve.SolverPlan;
 
 /** The main job: a dense model and a task's images in, a specialist and its report out. */
 final class Specializer {
@@ -84,37 +73,19 @@ final class Specializer {
   private static final String LEFT_OUT = "left out by --include or --exclude";
 
   private final Recipe recipe;
+  private final LayerSelection selection;
   private final Path out;
   private final boolean overwrite;
-  private final Progress progress;
+  private final RunLog log;
   private final Notices notices;
-  private final List<String> log = new ArrayList<>();
 
   Specializer(Recipe recipe, Path out, boolean overwrite, Progress progress) {
     this.recipe = recipe.resolved();
+    this.selection = new LayerSelection(this.recipe);
     this.out = out;
     this.overwrite = overwrite;
-    this.progress = progress;
-    this.notices = new Notices(this::noticed);
-  }
-
-  private void noticed(Notice notice) {
-    log("note [" + notice.code() + "] " + notice.subject() + ": " + notice.message());
-    progress.notice(notice);
-  }
-
-  private void log(String line) {
-    log.add(LocalTime.now(ZoneId.systemDefault()).truncatedTo(ChronoUnit.MILLIS) + " " + line);
-  }
-
-  private void say(String line) {
-    log(line);
-    progress.message(line);
-  }
-
-  private void stage(String name, int steps) {
-    log(name);
-    progress.stage(name, steps);
+    this.log = new RunLog(progress);
+    this.notices = new Notices(log::notice);
   }
 
   private static double secondsSince(long start) {
@@ -126,12 +97,12 @@ final class Specializer {
     inputs.add(Path.of(Objects.requireNonNull(recipe.model())));
     Objects.requireNonNull(recipe.data()).forEach(folder -> inputs.add(Path.of(folder)));
     RunFolder.refuseInputsIn(out, inputs);
-    try (RunFolder folder = RunFolder.begin(out, overwrite, progress::message);
+    try (RunFolder folder = RunFolder.begin(out, overwrite, log::say);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
       RunReport report = run(folder, workers);
       folder.write("recipe.resolved.yaml", f -> AtomicFiles.writeString(f, recipe.toYaml()));
       folder.write(work -> ReportFiles.write(work, report));
-      folder.write("run.log", f -> AtomicFiles.writeString(f, String.join("\n", log) + "\n"));
+      folder.write("run.log", f -> AtomicFiles.writeString(f, log.text()));
       folder.commit();
       return report;
     }
@@ -142,19 +113,19 @@ final class Specializer {
     Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
     Backend backend = choice.backend();
     // Backends has said so to the console.
-    log("backend " + backend.description() + " (" + choice.reason() + ")");
+    log.write("backend " + backend.description() + " (" + choice.reason() + ")");
 
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
     OnnxModel source = OnnxModel.read(file);
-    String sourceSha256 = sha256(file);
+    String sourceSha256 = ModelFiles.sha256(file);
     ModelInput input = ModelInput.of(source);
     Preprocessing preprocessing = PreprocessingOptions.of(recipe).resolve(source, input);
     Preprocessor preprocessor = new Preprocessor(preprocessing);
-    say("preprocessing: " + preprocessing.describe());
+    log.say("preprocessing: " + preprocessing.describe());
     int outputs = HeadRestriction.classes(source);
     ImageDataset data = ImageFolders.load(request(source, outputs), notices);
-    say(
+    log.say(
         data.classes().size()
             + " classes; images: "
             + data.calibration().size()
@@ -174,20 +145,29 @@ final class Specializer {
     List<String> folded = BatchNormFolding.fold(dense);
     restrictHead(dense, data.classes(), outputs);
     List<Layer> layers = LayerDiscovery.discover(dense);
-    List<LayerWise.Plan> plans = plan(dense, layers);
+    selection.requireMatches(layers, recipe);
+    StructuredPruning structured =
+        recipe.structured() == null
+            ? null
+            : StructuredPruning.plan(dense, recipe, selection, notices);
+    List<LayerWise.Plan> plans =
+        structured != null && recipe.prunesUnitsOnly() ? List.of() : plan(dense, layers);
+    if (!plans.isEmpty()) {
+      noteLayersLeftDense(dense, layers, plans);
+    }
     long[] imageShape = preprocessor.shape(1);
     int batch = input.batchSize(preprocessing.cropHeight(), preprocessing.cropWidth());
     List<Integer> outputsOfTask = IntStream.range(0, data.classes().size()).boxed().toList();
 
     long start = System.nanoTime();
-    stage("dense accuracy", 0);
+    log.stage("dense accuracy", 0);
     ImageBatches test = new ImageBatches(data.test(), preprocessor, batch, workers, notices);
     Accuracy denseAccuracy;
     try (Session session = Session.open(dense, 1)) {
       denseAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
     }
     double evaluateSeconds = secondsSince(start);
-    say("dense: " + describe(denseAccuracy));
+    log.say("dense: " + describe(denseAccuracy));
     checkAboveChance(denseAccuracy, data.classes().size(), preprocessing);
 
     // Compression.
@@ -198,36 +178,34 @@ final class Specializer {
         data.heldOut().isEmpty()
             ? null
             : new ImageBatches(data.heldOut(), preprocessor, batch, workers, notices);
-    LayerWise.Result solved =
-        new LayerWise(
-                dense,
-                compressed,
-                backend,
-                workers,
-                notices,
-                folder.checkpoints(
-                    fingerprint(dense, plans, data, preprocessing, backend), notices))
-            .run(
-                plans,
-                Damping.parse(Objects.requireNonNull(recipe.damping())),
-                memory(),
-                calibration,
-                heldOut,
-                new SolveProgress(plans.size()));
-    double correctSeconds = 0;
-    if ("mean-variance".equals(recipe.correct())) {
-      start = System.nanoTime();
-      List<ImageFile> images = correctionImages(data.calibration());
-      folder.withScratch(
-          scratch ->
-              correct(
-                  dense,
-                  compressed,
-                  plans,
-                  new ImageBatches(images, preprocessor, batch, workers, notices),
-                  workers,
-                  scratch));
-      correctSeconds = secondsSince(start);
+    Compression compression =
+        new Compression(
+            recipe,
+            selection,
+            backend,
+            folder,
+            folder.checkpoints(
+                fingerprint(dense, structured, plans, data, preprocessing, backend), notices),
+            calibration,
+            heldOut,
+            new ImageBatches(
+                correctionImages(data.calibration()), preprocessor, batch, workers, notices),
+            log,
+            notices);
+    List<RunReport.StructureReport> structureReports = List.of();
+    if (structured != null) {
+      structureReports = structured.reports(compression.run(dense, compressed, structured.plans()));
+      structured.remove(compressed);
+    }
+    List<LayerWise.Outcome> outcomes = List.of();
+    if (!plans.isEmpty()) {
+      // Without its removed units the model is another one: what its layers read has changed.
+      OnnxModel reference = structured == null ? dense : compressed.copy();
+      outcomes =
+          compression.run(
+              reference,
+              compressed,
+              structured == null ? plans : plan(compressed, LayerDiscovery.discover(compressed)));
     }
 
     // What goes out is written first, and measured as it was written.
@@ -236,19 +214,19 @@ final class Specializer {
     compressed.setMetadata("taco4j.version", Taco.version());
     compressed.setMetadata("taco4j.source.sha256", sourceSha256);
     compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
-    stage("writing the model", 0);
+    log.stage("writing the model", 0);
     Path written = folder.write("model.onnx", compressed::write);
     Path writtenDense = folder.write(".dense.onnx", dense::write);
 
     start = System.nanoTime();
-    stage("compressed accuracy", 0);
+    log.stage("compressed accuracy", 0);
     Accuracy compressedAccuracy;
     OnnxModel specialist = OnnxModel.read(written);
     try (Session session = Session.open(written, 1)) {
       compressedAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
     }
-    say("compressed: " + describe(compressedAccuracy));
-    stage("latency, dense and compressed in turns", 0);
+    log.say("compressed: " + describe(compressedAccuracy));
+    log.stage("latency, dense and compressed in turns", 0);
     LatencyComparison latency;
     try (Session a = Session.open(writtenDense, LATENCY_THREADS);
         Session b = Session.open(written, LATENCY_THREADS)) {
@@ -259,21 +237,15 @@ final class Specializer {
     evaluateSeconds += secondsSince(start);
 
     Map<String, Long> macs = LayerMacs.count(dense, layers, input, imageShape);
-    List<RunReport.LayerReport> layerReports =
-        layerReports(layers, solved.outcomes(), specialist, macs);
-    long parameters = 0;
-    long nonZero = 0;
-    long denseNonZero = 0;
-    for (Layer layer : layers) {
-      if (!layer.prunable()) {
-        continue;
-      }
-      parameters += layer.parameters();
-      nonZero += layer.parameters() - LayerWeights.zeros(specialist, layer);
-      denseNonZero += layer.parameters() - LayerWeights.zeros(dense, layer);
-    }
-    RunReport.ModelResult denseResult = result(denseAccuracy, writtenDense, denseNonZero);
-    delete(writtenDense);
+    Map<String, Long> specialistMacs =
+        LayerMacs.count(specialist, LayerDiscovery.discover(specialist), input, imageShape);
+    Map<String, Long> denseNonZeros = nonZeros(dense, layers);
+    Map<String, Long> nonZeros = nonZeros(specialist, layers);
+    long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
+    List<RunReport.LayerReport> layerReports = layerReports(layers, outcomes, nonZeros, macs);
+    RunReport.ModelResult denseResult =
+        result(denseAccuracy, writtenDense, sum(denseNonZeros), sum(macs));
+    ModelFiles.delete(writtenDense);
     return new RunReport(
         RunReport.SCHEMA_VERSION,
         new RunReport.Tool("taco4j", Taco.version(), Session.runtimeVersion()),
@@ -287,8 +259,8 @@ final class Specializer {
             DataFingerprint.of(data.classes(), data.calibration()),
             preprocessing.describe()),
         denseResult,
-        result(compressedAccuracy, written, nonZero),
-        parameters == 0 ? 0 : 1 - nonZero / (double) parameters,
+        result(compressedAccuracy, written, sum(nonZeros), sum(specialistMacs)),
+        parameters == 0 ? 0 : 1 - sum(nonZeros) / (double) parameters,
         new RunReport.Latency(
             latency(latency.dense()),
             latency(latency.compressed()),
@@ -299,12 +271,13 @@ final class Specializer {
             latency.threads(),
             latency.batch()),
         new RunReport.Seconds(
-            solved.calibrateSeconds(),
-            solved.solveSeconds(),
-            correctSeconds,
+            compression.calibrateSeconds(),
+            compression.solveSeconds(),
+            compression.correctSeconds(),
             0,
             evaluateSeconds,
             secondsSince(begin)),
+        structureReports,
         layerReports,
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
@@ -314,6 +287,7 @@ final class Specializer {
   /** All that decides the solved layers. */
   private RunFingerprint fingerprint(
       OnnxModel dense,
+      @Nullable StructuredPruning structured,
       List<LayerWise.Plan> plans,
       ImageDataset data,
       Preprocessing preprocessing,
@@ -322,7 +296,8 @@ final class Specializer {
     parts.put("recipe", recipe.forProvenance().toYaml());
     parts.put(
         "layers",
-        plans.stream()
+        Stream.concat(
+                structured == null ? Stream.empty() : structured.plans().stream(), plans.stream())
             .map(p -> p.layer().name() + " " + p.solver().name() + " " + p.pattern())
             .collect(Collectors.joining("\n")));
     parts.put("model", dense.sha256());
@@ -336,13 +311,9 @@ final class Specializer {
     return new RunFingerprint(parts);
   }
 
-  private long memory() {
-    return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
-  }
-
   /** The calibration images, or of very many some that are spread over the classes. */
   private List<ImageFile> correctionImages(List<ImageFile> calibration) {
-    if (calibration.size() <= CORRECTION_IMAGES) {
+    if (calibration.size() <= CORRECTION_IMAGES || "none".equals(recipe.correct())) {
       return calibration;
     }
     notices.add(
@@ -358,42 +329,6 @@ final class Specializer {
     return IntStream.range(0, CORRECTION_IMAGES)
         .mapToObj(i -> calibration.get((int) ((long) i * calibration.size() / CORRECTION_IMAGES)))
         .toList();
-  }
-
-  private void correct(
-      OnnxModel dense,
-      OnnxModel compressed,
-      List<LayerWise.Plan> plans,
-      ImageBatches images,
-      Workers workers,
-      Path scratch) {
-    // Depthwise layers are not pruned, but what they read has changed.
-    Set<String> pruned =
-        plans.stream().map(plan -> plan.layer().name()).collect(Collectors.toSet());
-    List<Glob> include = globs(recipe.include());
-    List<Glob> exclude = globs(recipe.exclude());
-    List<Layer> layers = new ArrayList<>();
-    for (Layer layer : LayerDiscovery.discover(compressed)) {
-      boolean wanted =
-          pruned.contains(layer.name())
-              || (layer.isDepthwise() && isChosen(layer, include, exclude));
-      if (!wanted) {
-        continue;
-      }
-      if (LayerWeights.canFold(compressed, layer)
-          && !LayerWeights.hasUnknownBias(compressed, layer)) {
-        layers.add(layer);
-      } else {
-        notices.add(
-            "layer-not-corrected",
-            layer.name(),
-            "left out of the channel correction: its weights or bias cannot be rewritten",
-            1);
-      }
-    }
-    stage("channel correction", layers.size());
-    new ChannelCorrection(dense, compressed, workers, notices)
-        .correct(layers, images, memory(), scratch, progress::step);
   }
 
   private ImageFolders.Request request(OnnxModel source, int outputs) {
@@ -430,37 +365,26 @@ final class Specializer {
                   .map(l -> "; " + l.name() + ": " + l.whyNotPrunable().orElse(""))
                   .orElse(""));
     }
-    List<Glob> include = globs(recipe.include());
-    List<Glob> exclude = globs(recipe.exclude());
-    requireMatches("--include", include, layers);
-    requireMatches("--exclude", exclude, layers);
-    if (recipe.layers() != null) {
-      requireMatches(
-          "the rule for", recipe.layers().stream().map(Recipe.LayerRule::glob).toList(), layers);
-    }
-    List<LayerWise.Plan> plans = new ArrayList<>();
-    List<String> undividable = new ArrayList<>();
-    Set<String> patterns = new LinkedHashSet<>();
-    for (Layer layer : prunable) {
-      if (!isChosen(layer, include, exclude)) {
-        continue;
-      }
-      Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
-      if (layer.groupingExtent() % choice.pattern().groupSize() != 0) {
-        undividable.add(layer.name());
-        patterns.add(choice.pattern() + " (" + layer.groupingExtent() + " input channels)");
-      }
-      Solver solver = Solvers.create(choice.solver(), recipe.solverOptions());
-      if (!solver.supports(choice.pattern())) {
-        throw TacoException.usage(
-            "layer %s: solver %s cannot follow the pattern %s"
-                .formatted(layer.name(), solver.name(), choice.pattern()));
-      }
-      plans.add(new LayerWise.Plan(layer, choice.pattern(), solver));
-    }
-    if (plans.isEmpty()) {
+    List<Layer> chosen =
+        prunable.stream().filter(layer -> selection.chooses(layer.name())).toList();
+    if (chosen.isEmpty()) {
       throw TacoException.usage(
           "--include and --exclude leave no layer to prune; `taco inspect` lists the names");
+    }
+    List<SolverPlan.Task> tasks = new ArrayList<>();
+    List<String> undividable = new ArrayList<>();
+    Set<String> patterns = new LinkedHashSet<>();
+    for (Layer layer : chosen) {
+      Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
+      Pattern pattern = choice.pattern();
+      int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
+      if (extent % pattern.groupSize() != 0) {
+        undividable.add(layer.name());
+        patterns.add(pattern + " (" + extent + " input channels)");
+      }
+      HybridObcSolver.Shape shape =
+          new HybridObcSolver.Shape(layer.rows() * layer.groups(), layer.cols(), pattern);
+      tasks.add(new SolverPlan.Task(choice.solver(), shape));
     }
     if (!undividable.isEmpty()) {
       throw TacoException.usage(
@@ -471,6 +395,24 @@ final class Specializer {
                   .map(name -> " --exclude '" + name + "'")
                   .reduce("", String::concat));
     }
+    List<Solver> solvers = SolverPlan.of(tasks, recipe.solverOptions());
+    List<LayerWise.Plan> plans = new ArrayList<>();
+    for (int i = 0; i < chosen.size(); i++) {
+      Solver solver = solvers.get(i);
+      Pattern pattern = tasks.get(i).shape().pattern();
+      if (!solver.supports(pattern)) {
+        throw TacoException.usage(
+            "layer %s: solver %s cannot follow the pattern %s"
+                .formatted(chosen.get(i).name(), solver.name(), pattern));
+      }
+      plans.add(new LayerWise.Plan(chosen.get(i), pattern, solver));
+    }
+    return plans;
+  }
+
+  /** Notes which layers stay as they are. */
+  private void noteLayersLeftDense(
+      OnnxModel model, List<Layer> layers, List<LayerWise.Plan> plans) {
     for (LayerDiscovery.Skipped skipped : LayerDiscovery.skipped(model)) {
       notices.add(
           "layer-skipped",
@@ -486,25 +428,6 @@ final class Specializer {
           leftDense + " of " + layers.size() + " layers stay dense: " + reasons(layers, plans),
           leftDense);
     }
-    return plans;
-  }
-
-  private static List<Glob> globs(@Nullable List<String> texts) {
-    return texts == null ? List.of() : texts.stream().map(Glob::new).toList();
-  }
-
-  private static void requireMatches(String option, List<Glob> globs, List<Layer> layers) {
-    for (Glob glob : globs) {
-      if (layers.stream().noneMatch(layer -> glob.matches(layer.name()))) {
-        throw TacoException.usage(
-            option + " '" + glob + "' matches no layer; `taco inspect` lists the names");
-      }
-    }
-  }
-
-  private static boolean isChosen(Layer layer, List<Glob> include, List<Glob> exclude) {
-    return (include.isEmpty() || include.stream().anyMatch(g -> g.matches(layer.name())))
-        && exclude.stream().noneMatch(g -> g.matches(layer.name()));
   }
 
   /** Why layers are left dense, with how many for each reason. */
@@ -546,20 +469,17 @@ final class Specializer {
         "dense-accuracy-at-chance", String.valueOf(recipe.model()), message, accuracy.top1());
   }
 
-  private List<RunReport.LayerReport> layerReports(
+  private static List<RunReport.LayerReport> layerReports(
       List<Layer> layers,
       List<LayerWise.Outcome> outcomes,
-      OnnxModel specialist,
+      Map<String, Long> nonZeros,
       Map<String, Long> macs) {
     Map<String, LayerWise.Outcome> byName = new HashMap<>();
     outcomes.forEach(outcome -> byName.put(outcome.plan().layer().name(), outcome));
     List<RunReport.LayerReport> reports = new ArrayList<>();
     for (Layer layer : layers) {
       LayerWise.Outcome outcome = byName.get(layer.name());
-      double sparsity =
-          layer.prunable()
-              ? LayerWeights.zeros(specialist, layer) / (double) layer.parameters()
-              : 0;
+      long nonZero = nonZeros.getOrDefault(layer.name(), layer.parameters());
       reports.add(
           new RunReport.LayerReport(
               layer.name(),
@@ -569,20 +489,54 @@ final class Specializer {
               layer.groups(),
               layer.parameters(),
               macs.getOrDefault(layer.name(), 0L),
-              outcome == null ? null : outcome.plan().solver().name(),
+              outcome == null ? null : outcome.solver(),
               outcome == null ? null : outcome.plan().pattern().toString(),
-              sparsity,
+              layer.parameters() == 0 ? 0 : 1 - nonZero / (double) layer.parameters(),
               outcome == null ? null : outcome.layerError(),
               outcome == null ? null : outcome.heldOutError(),
               outcome == null ? null : outcome.damping(),
               outcome == null ? 0 : outcome.deadColumns(),
               outcome == null ? 0 : outcome.seconds(),
+              outcome == null ? null : search(outcome.searches()),
               outcome == null ? layer.whyNotPrunable().orElse(LEFT_OUT) : null));
     }
     return reports;
   }
 
-  private static RunReport.ModelResult result(Accuracy accuracy, Path file, long nonZeroWeights) {
+  private static RunReport.@Nullable Search search(List<SearchReport> searches) {
+    if (searches.isEmpty()) {
+      return null;
+    }
+    SearchReport last = searches.getLast();
+    return new RunReport.Search(
+        searches.stream().mapToLong(SearchReport::swaps).sum(),
+        searches.stream().mapToLong(SearchReport::kicks).sum(),
+        searches.stream().mapToLong(SearchReport::transfers).sum(),
+        last.errorBefore(),
+        last.errorAfter(),
+        searches.stream().mapToDouble(SearchReport::seconds).sum(),
+        last.stopped().toString());
+  }
+
+  /** Weights that are not zero, of the prunable layers of the dense model, by name. */
+  private static Map<String, Long> nonZeros(OnnxModel model, List<Layer> denseLayers) {
+    Set<String> wanted =
+        denseLayers.stream().filter(Layer::prunable).map(Layer::name).collect(Collectors.toSet());
+    Map<String, Long> nonZeros = new HashMap<>();
+    for (Layer layer : LayerDiscovery.discover(model)) {
+      if (wanted.contains(layer.name())) {
+        nonZeros.put(layer.name(), layer.parameters() - LayerWeights.zeros(model, layer));
+      }
+    }
+    return nonZeros;
+  }
+
+  private static long sum(Map<String, Long> values) {
+    return values.values().stream().mapToLong(Long::longValue).sum();
+  }
+
+  private static RunReport.ModelResult result(
+      Accuracy accuracy, Path file, long nonZeroWeights, long macs) {
     boolean measured = accuracy.images() > 0;
     return new RunReport.ModelResult(
         measured ? accuracy.top1() : null,
@@ -590,9 +544,10 @@ final class Specializer {
         measured ? accuracy.top1High() : null,
         measured ? accuracy.top5() : null,
         accuracy.images(),
-        sizeOf(file),
-        gzipSizeOf(file),
-        nonZeroWeights);
+        ModelFiles.size(file),
+        ModelFiles.gzipSize(file),
+        nonZeroWeights,
+        macs);
   }
 
   private static RunReport.ModelLatency latency(LatencyComparison.Percentiles p) {
@@ -609,127 +564,5 @@ final class Specializer {
             100 * accuracy.top1Low(),
             100 * accuracy.top1High(),
             accuracy.images());
-  }
-
-  private static String sha256(Path file) {
-    try (InputStream in = Files.newInputStream(file)) {
-      DigestInputStream digest = new DigestInputStream(in, MessageDigest.getInstance("SHA-256"));
-      digest.transferTo(OutputStream.nullOutputStream());
-      return HexFormat.of().formatHex(digest.getMessageDigest().digest());
-    } catch (IOException e) {
-      throw new TacoException(TacoException.Kind.MODEL, file + ": cannot be read: " + e, e);
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException(e);
-    }
-  }
-
-  /** A model's file and, where it has one, its external data. */
-  private static List<Path> filesOf(Path model) {
-    Path data = model.resolveSibling(model.getFileName() + ".data");
-    return Files.exists(data) ? List.of(model, data) : List.of(model);
-  }
-
-  private static long sizeOf(Path model) {
-    long bytes = 0;
-    try {
-      for (Path file : filesOf(model)) {
-        bytes += Files.size(file);
-      }
-    } catch (IOException e) {
-      throw new TacoException(TacoException.Kind.RUNTIME, model + ": cannot be read: " + e, e);
-    }
-    return bytes;
-  }
-
-  private static long gzipSizeOf(Path model) {
-    long[] bytes = new long[1];
-    OutputStream counter =
-        new OutputStream() {
-          @Override
-          public void write(int b) {
-            bytes[0]++;
-          }
-
-          @Override
-          public void write(byte[] b, int offset, int length) {
-            bytes[0] += length;
-          }
-        };
-    try {
-      for (Path file : filesOf(model)) {
-        try (GZIPOutputStream gzip = new GZIPOutputStream(counter, 1 << 16)) {
-          Files.copy(file, gzip);
-        }
-      }
-    } catch (IOException e) {
-      throw new TacoException(TacoException.Kind.RUNTIME, model + ": cannot be read: " + e, e);
-    }
-    return bytes[0];
-  }
-
-  private static void delete(Path model) {
-    try {
-      for (Path file : filesOf(model)) {
-        Files.delete(file);
-      }
-    } catch (IOException e) {
-      throw new TacoException(TacoException.Kind.RUNTIME, model + ": cannot be deleted: " + e, e);
-    }
-  }
-
-  /** Passes on what the layer-wise solving says. */
-  private final class SolveProgress implements LayerWise.Listener {
-    private final int layers;
-    private int solved;
-    private boolean solving;
-
-    SolveProgress(int layers) {
-      this.layers = layers;
-    }
-
-    @Override
-    public void calibrating(int pass, int passes, int passLayers) {
-      stage(
-          passes == 1
-              ? "calibrating " + passLayers + " layers"
-              : "calibrating " + passLayers + " layers (pass " + (pass + 1) + " of " + passes + ")",
-          0);
-      solving = false;
-    }
-
-    @Override
-    public void resumed(List<LayerWise.Outcome> outcomes) {
-      solved = outcomes.size();
-      notices.add(
-          "resumed",
-          out.toString(),
-          "resuming: " + solved + " of " + layers + " layers are done",
-          solved);
-    }
-
-    @Override
-    public void solved(LayerWise.Outcome outcome) {
-      if (!solving) {
-        stage("solving", layers - solved);
-        solving = true;
-      }
-      solved++;
-      String name = outcome.plan().layer().name();
-      String solver = outcome.plan().solver().name();
-      log(
-          String.format(
-              Locale.ROOT,
-              "(%d/%d) %s %s %s: layer error %.3g, held out %.3g, damping %.3g, %.3f s",
-              solved,
-              layers,
-              name,
-              solver,
-              outcome.plan().pattern(),
-              outcome.layerError(),
-              outcome.heldOutError() == null ? Double.NaN : outcome.heldOutError(),
-              outcome.damping(),
-              outcome.seconds()));
-      progress.step(name + " " + solver);
-    }
   }
 }

@@ -32,7 +32,8 @@ import org.taco4j.onnx.Layer;
 
 /**
  * Keeps finished layers in a folder, so that a run that was stopped goes on from there. One file a
- * layer, {@code layer-<16 hex digits of its name's SHA-256>}, which appears whole and on the disk:
+ * layer, {@code layer-<16 hex digits of the SHA-256 of its name and pattern>}, which appears whole
+ * and on the disk:
  *
  * <pre>
  * 8 bytes   "TACOCKP1"
@@ -122,7 +123,7 @@ public final class LayerCheckpoints {
             tree(finished.outcome()),
             finished.notices());
     AtomicFiles.writeDurably(
-        file(layer),
+        file(finished.outcome().plan()),
         file -> {
           DigestOutputStream digest = new DigestOutputStream(file, sha256());
           DataOutputStream out = new DataOutputStream(digest);
@@ -139,7 +140,7 @@ public final class LayerCheckpoints {
 
   /** What was saved of a layer; empty where nothing was, or where it is damaged, which is noted. */
   public Optional<Finished> load(LayerWise.Plan plan) {
-    Path file = file(plan.layer());
+    Path file = file(plan);
     if (!Files.exists(file)) {
       return Optional.empty();
     }
@@ -190,8 +191,10 @@ public final class LayerCheckpoints {
     return new Finished(outcome(head.outcome(), plan), weights, head.notices());
   }
 
-  private Path file(Layer layer) {
-    byte[] hash = sha256().digest(layer.name().getBytes(StandardCharsets.UTF_8));
+  /** A run may solve a layer twice, after different patterns: first for its columns to go. */
+  private Path file(LayerWise.Plan plan) {
+    String name = plan.layer().name() + "\n" + plan.pattern();
+    byte[] hash = sha256().digest(name.getBytes(StandardCharsets.UTF_8));
     return folder.resolve(PREFIX + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
   }
 

@@ -3,9 +3,11 @@ package org.taco4j.reconstruct;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.Calibrator;
 import org.taco4j.calibrate.GramKey;
@@ -25,6 +27,7 @@ import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.SplitHessian;
@@ -85,19 +88,23 @@ public final class LayerWise {
   /**
    * What was done to a layer.
    *
+   * @param solver the name of what ran: of the hybrid solver what it chose
    * @param layerError layer-wise error over all groups on the calibration images
    * @param heldOutError the same on held-out images; null without them
    * @param damping the largest λ of any group
    * @param deadColumns inputs of all groups that were zero on every calibration image
    * @param seconds of the solver, and of choosing λ
+   * @param searches what searches over masks did, of each group; empty where there were none
    */
   public record Outcome(
       Plan plan,
+      String solver,
       double layerError,
       @Nullable Double heldOutError,
       double damping,
       int deadColumns,
-      double seconds) {}
+      double seconds,
+      List<SearchReport> searches) {}
 
   /**
    * What was done to all layers.
@@ -289,6 +296,8 @@ public final class LayerWise {
     int escalations = 0;
     int dead = 0;
     double seconds = 0;
+    Set<String> ran = new LinkedHashSet<>();
+    List<SearchReport> searches = new ArrayList<>();
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
@@ -324,6 +333,10 @@ public final class LayerWise {
       // Counted here, as not every solver looks at the inputs.
       dead += hessian.deadColumns();
       seconds += solution.seconds();
+      ran.add(solution.solver());
+      if (solution.search() != null) {
+        searches.add(solution.search());
+      }
     }
     LayerWeights.fold(compressed, layer, solved);
     if (escalations > 0) {
@@ -342,12 +355,26 @@ public final class LayerWise {
               + layerError
               + "; raise --damping or exclude the layer");
     }
+    noteStoppedSearches(layer, searches);
     return new Outcome(
         plan,
+        String.join(", ", ran),
         layerError,
         heldOutErrors == null ? null : heldOutErrors.relative(),
         usedDamping,
         dead,
-        seconds);
+        seconds,
+        searches);
+  }
+
+  /** A search that did not end by itself has not done what was asked. */
+  private void noteStoppedSearches(Layer layer, List<SearchReport> searches) {
+    searches.stream()
+        .filter(search -> search.stopped() != SearchReport.Stopped.CONVERGED)
+        .findFirst()
+        .ifPresent(
+            search ->
+                notices.add(
+                    "search-stopped", layer.name(), search.stopped().toString(), search.seconds()));
   }
 }

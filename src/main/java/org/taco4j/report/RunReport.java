@@ -12,7 +12,9 @@ import org.taco4j.common.Notice;
  * {@code docs/report.md}; {@link #SCHEMA_VERSION} counts its incompatible changes.
  *
  * @param schemaVersion {@link #SCHEMA_VERSION}
- * @param sparsity zeros over weights of all prunable layers, left dense or not
+ * @param sparsity fraction of the dense model's weights in prunable layers, left dense or not, that
+ *     the compressed model does not have: they are zero, or their unit was removed
+ * @param structures hidden dimensions that were made smaller
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
  */
 @JsonInclude(JsonInclude.Include.ALWAYS)
@@ -27,6 +29,7 @@ public record RunReport(
     double sparsity,
     Latency latency,
     Seconds seconds,
+    List<StructureReport> structures,
     List<LayerReport> layers,
     List<Notice> notices,
     Machine machine,
@@ -76,6 +79,7 @@ public record RunReport(
    * @param bytes size of the model file
    * @param gzipBytes size of the model file through gzip
    * @param nonZeroWeights weights of prunable layers that are not zero
+   * @param macs multiply-accumulates of all layers for one image, zeros included
    */
   public record ModelResult(
       @Nullable Double top1,
@@ -85,7 +89,8 @@ public record RunReport(
       int images,
       long bytes,
       long gzipBytes,
-      long nonZeroWeights) {}
+      long nonZeroWeights,
+      long macs) {}
 
   /**
    * Latency of both models, interleaved in one process.
@@ -112,16 +117,41 @@ public record RunReport(
       double calibrate, double solve, double correct, double tune, double evaluate, double total) {}
 
   /**
-   * One layer.
+   * A hidden dimension that was made smaller.
    *
+   * @param name of the first layer that writes it
+   * @param kind {@code mlp}, {@code channels} or {@code heads}
+   * @param consumer the layer that reads it, which was solved
+   * @param units of the dense model
+   * @param kept units of the compressed model
+   * @param layerError layer-wise error of the consumer on the calibration images
+   * @param heldOutError the same on held-out images; null where there are none
+   * @param damping λ that was used, relative to the mean of the Hessian's diagonal
+   */
+  public record StructureReport(
+      String name,
+      String kind,
+      String consumer,
+      int units,
+      int kept,
+      double layerError,
+      @Nullable Double heldOutError,
+      double damping,
+      double seconds) {}
+
+  /**
+   * One layer of the dense model.
+   *
+   * @param solver what solved it: for the hybrid solver what it chose
    * @param rows output channels or features, of all groups
    * @param cols inputs of one output
    * @param macs multiply-accumulates for one image, dense
    * @param pattern what was asked; null for a layer left dense
-   * @param sparsity zeros over weights in the file written
+   * @param sparsity fraction of its weights that are zero in the file written, or not there
    * @param layerError layer-wise error on the calibration images; null for a layer left dense
    * @param heldOutError the same on held-out images; null where there are none
    * @param damping λ that was used, relative to the mean of the Hessian's diagonal
+   * @param search what the search over masks did; null where there was none
    * @param whyDense why the layer was left dense; null for a pruned one
    */
   @JsonPropertyOrder({"name", "opType", "rows", "cols"})
@@ -141,7 +171,24 @@ public record RunReport(
       @Nullable Double damping,
       int deadColumns,
       double seconds,
+      @Nullable Search search,
       @Nullable String whyDense) {}
+
+  /**
+   * A search over a layer's masks; for more than one group the sums.
+   *
+   * @param errorBefore damped layer-wise error of the solver's mask; of the last group
+   * @param errorAfter the same of the mask that was found
+   * @param stopped why it ended; of the last group
+   */
+  public record Search(
+      long swaps,
+      long kicks,
+      long transfers,
+      double errorBefore,
+      double errorAfter,
+      double seconds,
+      String stopped) {}
 
   /**
    * The machine.

@@ -21,6 +21,7 @@ import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.Solvers;
 
 class LayerCheckpointsTest {
@@ -33,7 +34,16 @@ class LayerCheckpointsTest {
       new LayerCheckpoints.Finished(outcome(null, null), new float[0][], List.of());
 
   private static LayerWise.Outcome outcome(LayerWise.Plan plan, Double heldOutError) {
-    return new LayerWise.Outcome(plan, 0.1 + 0.2, heldOutError, Double.MIN_VALUE, 7, 1e-9 / 3);
+    return new LayerWise.Outcome(
+        plan,
+        "obc",
+        0.1 + 0.2,
+        heldOutError,
+        Double.MIN_VALUE,
+        7,
+        1e-9 / 3,
+        List.of(
+            new SearchReport(1, 2, 3, 0.1, 0.3, 1e-9, SearchReport.Stopped.PATTERN_HAS_NO_MOVES)));
   }
 
   @BeforeEach

@@ -1,0 +1,202 @@
+package org.taco4j;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import java.util.Objects;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
+import org.taco4j.export.ChannelRemoval;
+import org.taco4j.export.Structure;
+import org.taco4j.export.Structures;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.LayerDiscovery;
+import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.reconstruct.LayerWise;
+import org.taco4j.report.RunReport;
+import org.taco4j.solve.Pattern;
+import org.taco4j.solve.Solvers;
+
+/**
+ * Removal of units of hidden dimensions. The layer that reads a dimension is solved as a layer
+ * problem whose columns go by units; then the units leave the graph.
+ */
+final class StructuredPruning {
+  /** Of TACO: hidden units of fully connected layers; and their like in convolutional nets. */
+  private static final Set<Structure.Kind> USUAL_KINDS =
+      Set.of(Structure.Kind.MLP, Structure.Kind.CHANNELS);
+
+  /**
+   * A structure, and what is done to the layer that reads it.
+   *
+   * @param pattern of the consumer's columns
+   */
+  private record Part(Structure structure, Pattern.Columns pattern, LayerWise.Plan consumer) {}
+
+  private final List<Part> parts;
+
+  private StructuredPruning(List<Part> parts) {
+    this.parts = parts;
+  }
+
+  /**
+   * Finds what there is to remove; notes what cannot be, with the reasons.
+   *
+   * @throws TacoException of kind USAGE for unknown kinds of structures, of kind MODEL where
+   *     nothing can be removed
+   */
+  static StructuredPruning plan(
+      OnnxModel model, Recipe recipe, LayerSelection selection, Notices notices) {
+    double fraction = Objects.requireNonNull(recipe.structured());
+    Set<Structure.Kind> kinds = kinds(recipe);
+    Map<String, Layer> layers =
+        LayerDiscovery.discover(model).stream()
+            .collect(Collectors.toMap(Layer::name, Function.identity()));
+    Structures structures = Structures.discover(model);
+    List<String> left = new ArrayList<>();
+    structures.left().forEach(l -> left.add(l.layer() + " (" + l.reason() + ")"));
+    List<Part> parts = new ArrayList<>();
+    for (Structure structure : structures.found()) {
+      if (!kinds.contains(structure.kind()) || !selection.chooses(structure.name())) {
+        continue;
+      }
+      if (structure.consumers().size() > 1) {
+        left.add(
+            structure.name()
+                + " (its units are read by "
+                + structure.consumers().size()
+                + " layers: "
+                + structure.consumers().stream()
+                    .map(Structure.Consumer::layer)
+                    .collect(Collectors.joining(", "))
+                + ")");
+        continue;
+      }
+      Structure.Consumer consumer = structure.consumers().getFirst();
+      Layer layer = Objects.requireNonNull(layers.get(consumer.layer()));
+      if (layer.groups() != 1 || !layer.prunable()) {
+        left.add(
+            structure.name()
+                + " ("
+                + layer.name()
+                + ", which reads it, cannot be solved: "
+                + layer.whyNotPrunable().orElse("it is a grouped convolution")
+                + ")");
+        continue;
+      }
+      Pattern.Columns pattern = new Pattern.Columns(fraction, consumer.columnsPerUnit());
+      parts.add(
+          new Part(
+              structure, pattern, new LayerWise.Plan(layer, pattern, Solvers.byName("ziplm"))));
+    }
+    if (parts.isEmpty()) {
+      throw TacoException.model(
+          "%s: no hidden dimension of kind %s can be made smaller: %s"
+              .formatted(
+                  model.source(),
+                  kinds.stream().map(StructuredPruning::word).toList(),
+                  left.isEmpty() ? "there is none" : String.join("; ", left)));
+    }
+    if (!left.isEmpty()) {
+      notices.add(
+          "structures-left",
+          model.source(),
+          left.size() + " layers keep all their outputs: " + String.join("; ", left),
+          left.size());
+    }
+    return new StructuredPruning(parts);
+  }
+
+  private static Set<Structure.Kind> kinds(Recipe recipe) {
+    List<String> words = recipe.structures();
+    if (words == null) {
+      return new TreeSet<>(USUAL_KINDS);
+    }
+    Set<Structure.Kind> kinds = new TreeSet<>();
+    for (String word : words) {
+      try {
+        kinds.add(Structure.Kind.valueOf(word.toUpperCase(Locale.ROOT)));
+      } catch (IllegalArgumentException e) {
+        throw new TacoException(
+            TacoException.Kind.USAGE,
+            "--structures: there is no '" + word + "'; there are: mlp, channels, heads",
+            e);
+      }
+    }
+    return kinds;
+  }
+
+  private static String word(Structure.Kind kind) {
+    return kind.name().toLowerCase(Locale.ROOT);
+  }
+
+  /** The layer problems to solve before {@link #remove}. */
+  List<LayerWise.Plan> plans() {
+    return parts.stream().map(Part::consumer).toList();
+  }
+
+  /** Removes the units whose columns the solver has made zero. */
+  void remove(OnnxModel model) {
+    for (Part part : parts) {
+      ChannelRemoval.remove(model, part.structure(), kept(model, part));
+    }
+  }
+
+  /** The units that stay: all but as many as the pattern removes of those that are zero. */
+  private static int[] kept(OnnxModel model, Part part) {
+    Layer layer = part.consumer().layer();
+    int size = part.pattern().groupSize();
+    int units = part.structure().units();
+    float[] weights = LayerWeights.unfold(model, layer, 0);
+    int[] kept = new int[units - part.pattern().removed(units)];
+    int count = 0;
+    int toRemove = units - kept.length;
+    for (int unit = 0; unit < units; unit++) {
+      if (toRemove > 0 && isZero(weights, layer, unit * size, size)) {
+        toRemove--;
+      } else {
+        kept[count++] = unit;
+      }
+    }
+    return kept;
+  }
+
+  private static boolean isZero(float[] weights, Layer layer, int first, int size) {
+    for (int row = 0; row < layer.rows(); row++) {
+      for (int col = first; col < first + size; col++) {
+        if (weights[row * layer.cols() + col] != 0) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+
+  /** What was done, for the report. */
+  List<RunReport.StructureReport> reports(List<LayerWise.Outcome> outcomes) {
+    List<RunReport.StructureReport> reports = new ArrayList<>();
+    for (int i = 0; i < parts.size(); i++) {
+      Part part = parts.get(i);
+      LayerWise.Outcome outcome = outcomes.get(i);
+      int units = part.structure().units();
+      reports.add(
+          new RunReport.StructureReport(
+              part.structure().name(),
+              word(part.structure().kind()),
+              part.consumer().layer().name(),
+              units,
+              units - part.pattern().removed(units),
+              outcome.layerError(),
+              outcome.heldOutError(),
+              outcome.damping(),
+              outcome.seconds()));
+    }
+    return reports;
+  }
+}

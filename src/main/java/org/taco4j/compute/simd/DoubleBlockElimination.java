@@ -9,8 +9,8 @@ import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.ObsElimination;
 
 /**
- * Exact OBS of whole blocks of k neighbouring columns over a {@link DoubleLazyInverse}. With A_BB = L
- * Lᵀ of the block that goes, V = A_:B L⁻ᵀ are the next k rows of U.
+ * Exact OBS of whole blocks of k neighbouring columns over a {@link DoubleLazyInverse}. With A_BB =
+ * L Lᵀ of the block that goes, V = A_:B L⁻ᵀ are the next k rows of U.
  *
  * <p>Columns are ordered by their place in the block first, so that loops over all blocks run along
  * memory; in them the loop index is the block.

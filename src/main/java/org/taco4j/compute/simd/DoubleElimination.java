@@ -64,7 +64,8 @@ final class DoubleElimination implements ObsElimination {
 
   /** The state of one elimination, used again for the next. Active columns are renumbered. */
   private final class Run {
-    private final DoubleLazyInverse inverse = new DoubleLazyInverse(packed, columns, period(columns));
+    private final DoubleLazyInverse inverse =
+        new DoubleLazyInverse(packed, columns, period(columns));
     private final double[] diagonal = DoubleLazyInverse.vector(columns);
     private final double[] ofM = DoubleLazyInverse.vector(columns);
     private final double[] ofU = new double[period(columns)];
@@ -302,7 +303,13 @@ final class DoubleElimination implements ObsElimination {
 
   /** Moves diagonal and weights of one vector of columns; returns Σ_r w² / d. */
   private static DoubleVector score(
-      DoubleVector v, int j, double[] diagonal, double[] w, int stride, int rows, double[] factors) {
+      DoubleVector v,
+      int j,
+      double[] diagonal,
+      double[] w,
+      int stride,
+      int rows,
+      double[] factors) {
     DoubleVector d = DoubleVector.fromArray(SPECIES, diagonal, j);
     d = d.sub(v.mul(v));
     d.intoArray(diagonal, j);

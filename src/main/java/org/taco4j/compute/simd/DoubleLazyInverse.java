@@ -280,7 +280,14 @@ final class DoubleLazyInverse {
 
   /** A tile of {@link #TILE_ROWS} rows: to = gathered − leftᵀ right. */
   private static void subtractProduct(
-      double[] u, int left, int right, int depth, double[] gathered, int from, double[] to, int at) {
+      double[] u,
+      int left,
+      int right,
+      int depth,
+      double[] gathered,
+      int from,
+      double[] to,
+      int at) {
     DoubleVector c00 = DoubleVector.zero(SPECIES);
     DoubleVector c01 = c00;
     DoubleVector c02 = c00;
@@ -323,7 +330,13 @@ final class DoubleLazyInverse {
   }
 
   private static void subtractRow(
-      double[] from, int start, DoubleVector c0, DoubleVector c1, DoubleVector c2, double[] to, int at) {
+      double[] from,
+      int start,
+      DoubleVector c0,
+      DoubleVector c1,
+      DoubleVector c2,
+      double[] to,
+      int at) {
     DoubleVector.fromArray(SPECIES, from, start).sub(c0).intoArray(to, at);
     DoubleVector.fromArray(SPECIES, from, start + LANES).sub(c1).intoArray(to, at + LANES);
     DoubleVector.fromArray(SPECIES, from, start + 2 * LANES).sub(c2).intoArray(to, at + 2 * LANES);

@@ -378,6 +378,107 @@ abstract class BackendContract {
   }
 
   @Test
+  void eliminatesAsTheScalarTwin() {
+    // Columns around panels, periods and compactions; block size, group size and budget; rows.
+    int[][] cases = {
+      {1, 1, 1, 1, 1},
+      {3, 1, 1, 1, 2},
+      {17, 1, 1, 1, 1},
+      {47, 1, 1, 1, 4},
+      {49, 1, 1, 1, 1},
+      {97, 1, 1, 1, 3},
+      {200, 1, 1, 1, 1},
+      {301, 1, 1, 1, 2},
+      {4, 1, 4, 2, 1},
+      {96, 1, 4, 2, 1},
+      {260, 1, 4, 2, 2},
+      {192, 1, 64, 32, 1},
+      {120, 1, 8, 8, 1},
+      {12, 1, 4, 0, 1},
+      {4, 4, 1, 1, 1},
+      {36, 3, 1, 1, 2},
+      {200, 4, 1, 1, 1},
+      {280, 4, 1, 1, 3},
+      {207, 69, 1, 1, 1}
+    };
+    int sameInFloat = 0;
+    for (int[] c : cases) {
+      String what = Arrays.toString(c);
+      int n = c[0];
+      ObsElimination.Units units = new ObsElimination.Units(c[1], c[2], c[3]);
+      DoubleMatrix h = widen(hessian(n, 2 * n, 0.01));
+      double[] leastPivots = new double[n];
+      for (int i = 0; i < n; i++) {
+        leastPivots[i] = 1 / h.at(i, i);
+      }
+      Backend scalar = new ScalarBackend(new Workers(1));
+      Backend backend = create(new Workers(1));
+      assertEquals(-1, scalar.invertPositiveDefinite(h));
+      FloatMatrix rounded = FloatMatrix.zeros(n, n);
+      for (int i = 0; i < n * n; i++) {
+        rounded.data()[i] = (float) h.data()[i];
+      }
+      FloatMatrix w = FloatMatrix.of(gaussian(c[4] * n), c[4], n);
+      int steps = units.removable(n);
+      int[] expected = new int[steps];
+      double[] losses = new double[steps];
+      ObsElimination twin = scalar.obsElimination(h, leastPivots, units);
+      assertEquals(steps, twin.run(w, steps, Double.POSITIVE_INFINITY, expected, losses), what);
+
+      ObsElimination wide = backend.obsElimination(h, leastPivots, units);
+      int[] order = new int[steps];
+      double[] actual = new double[steps];
+      for (int repeat = 0; repeat < 2; repeat++) {
+        assertEquals(steps, wide.run(w, steps, Double.POSITIVE_INFINITY, order, actual), what);
+        assertArrayEquals(expected, order, what);
+        for (int i = 0; i < steps; i++) {
+          // Condition numbers of about 1e4; losses of almost nothing are differences of the rest.
+          assertEquals(losses[i], actual[i], 1e-9 * (losses[i] + losses[steps - 1]), what);
+        }
+      }
+      ObsElimination narrow = backend.obsElimination(rounded, leastPivots, units);
+      assertEquals(steps, narrow.run(w, steps, Double.POSITIVE_INFINITY, order, actual), what);
+      sameInFloat += Arrays.equals(expected, order) ? 1 : 0;
+      assertEquals(Arrays.stream(losses).sum(), Arrays.stream(actual).sum(), 1e-3 * n, what);
+
+      if (steps > 2) {
+        double stop = losses[steps / 2] * (1 + 1e-6); // not on the edge
+        int taken = twin.run(w, steps, stop, order, losses);
+        assertTrue(taken < steps || losses[steps - 1] <= stop, what);
+        assertEquals(taken, wide.run(w, steps, stop, order, actual), what);
+        assertEquals(steps / 2, wide.run(w, steps / 2, Double.POSITIVE_INFINITY, order, actual));
+      }
+    }
+    // Near ties may go the other way in float.
+    assertTrue(sameInFloat >= cases.length - 1, sameInFloat + " of " + cases.length);
+  }
+
+  @Test
+  void breaksTiesByTheLowestColumn() {
+    FloatMatrix identity = FloatMatrix.zeros(100, 100);
+    double[] ones = new double[100];
+    Arrays.fill(ones, 1);
+    float[] equal = new float[100];
+    Arrays.fill(equal, -2);
+    for (int i = 0; i < 100; i++) {
+      identity.data()[i * 100 + i] = 1;
+    }
+    for (int size : new int[] {1, 4}) {
+      ObsElimination elimination =
+          create(new Workers(1))
+              .obsElimination(identity, ones, new ObsElimination.Units(size, 1, 1));
+      int[] order = new int[100 / size];
+      double[] losses = new double[order.length];
+      FloatMatrix w = FloatMatrix.of(equal, 1, 100);
+      assertEquals(order.length, elimination.run(w, order.length, 1e9, order, losses));
+      for (int i = 0; i < order.length; i++) {
+        assertEquals(i, order[i]);
+        assertEquals(2 * size, losses[i]);
+      }
+    }
+  }
+
+  @Test
   void addsUpQuadraticForms() {
     for (int cols : new int[] {1, 3, 17, 129, 300, 520}) {
       for (int rows : new int[] {1, 17, 129}) {

@@ -486,8 +486,7 @@ public final class SimdBackend implements Backend {
   public ObsElimination obsElimination(
       FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
     return units.blockSize() > 1
-        ? new org.taco4j.compute.scalar.ScalarBackend(workers)
-            .obsElimination(inverse, leastPivots, units)
+        ? new FloatBlockElimination(inverse, leastPivots, units)
         : new FloatElimination(inverse, leastPivots, units);
   }
 
@@ -495,8 +494,7 @@ public final class SimdBackend implements Backend {
   public ObsElimination obsElimination(
       DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
     return units.blockSize() > 1
-        ? new org.taco4j.compute.scalar.ScalarBackend(workers)
-            .obsElimination(inverse, leastPivots, units)
+        ? new DoubleBlockElimination(inverse, leastPivots, units)
         : new DoubleElimination(inverse, leastPivots, units);
   }
 

@@ -44,8 +44,8 @@ final class SupportSearch {
   /** Moves that lower the error by less than this fraction are not worth their time. */
   private static final double TOLERANCE = 1e-5;
 
-  /** Kicks of random columns for each size. */
-  private static final int RANDOM_KICKS = 2;
+  /** Kicks of random columns for each size, after the one of the best. */
+  private static final int RANDOM_KICKS = 1;
 
   /** How large residuals of the support may be, measured by b, before G is computed anew. */
   private static final double DRIFT = 1e-8;
@@ -402,8 +402,9 @@ final class SupportSearch {
       if (!stays[t]) {
         candidates[t] = -1;
         if (next < freshCount) {
-          System.arraycopy(
-              freshMoves.data(), freshMoves.index(next, 0), moves.data(), moves.index(t, 0), size);
+          for (int p = 0; p < size; p++) {
+            moves.data()[moves.index(t, p)] = freshMoves.at(next, p);
+          }
           candidates[t] = fresh[next++];
         }
       }
@@ -835,6 +836,10 @@ final class SupportSearch {
     private double[] weights = {};
     private double[] residuals = {};
     private double[] schur = {};
+    private int[] candidates = {};
+    private double[] candidateSchur = {};
+    private final double[][] candidateResiduals = new double[CANDIDATES][];
+    private final double[] moves = new double[CANDIDATES * capacity];
     private final double[] inverse = new double[capacity * capacity];
 
     void take() {
@@ -847,6 +852,12 @@ final class SupportSearch {
       weights = now.weights.data().clone();
       residuals = now.residuals.data().clone();
       schur = now.schur.clone();
+      candidates = now.candidates.clone();
+      candidateSchur = now.candidateSchur.clone();
+      for (int t = 0; t < CANDIDATES; t++) {
+        candidateResiduals[t] = now.candidateResiduals[t].clone();
+      }
+      System.arraycopy(now.moves.data(), 0, moves, 0, moves.length);
       System.arraycopy(now.inverse.data(), 0, inverse, 0, inverse.length);
     }
 
@@ -861,9 +872,13 @@ final class SupportSearch {
       System.arraycopy(residuals, 0, now.residuals.data(), 0, residuals.length);
       System.arraycopy(schur, 0, now.schur, 0, schur.length);
       System.arraycopy(inverse, 0, now.inverse.data(), 0, inverse.length);
+      System.arraycopy(candidates, 0, now.candidates, 0, CANDIDATES);
+      System.arraycopy(candidateSchur, 0, now.candidateSchur, 0, CANDIDATES);
+      for (int t = 0; t < CANDIDATES; t++) {
+        System.arraycopy(candidateResiduals[t], 0, now.candidateResiduals[t], 0, rows);
+      }
+      System.arraycopy(moves, 0, now.moves.data(), 0, moves.length);
       startSlots();
-      Arrays.fill(candidates, -1);
-      chooseCandidates();
     }
   }
 }

@@ -443,6 +443,107 @@ abstract class BackendContract {
   }
 
   @Test
+  void eliminatesAsTheScalarTwin() {
+    // Columns around panels, periods and compactions; block size, group size and budget; rows.
+    int[][] cases = {
+      {1, 1, 1, 1, 1},
+      {3, 1, 1, 1, 2},
+      {17, 1, 1, 1, 1},
+      {47, 1, 1, 1, 4},
+      {49, 1, 1, 1, 1},
+      {97, 1, 1, 1, 3},
+      {200, 1, 1, 1, 1},
+      {301, 1, 1, 1, 2},
+      {4, 1, 4, 2, 1},
+      {96, 1, 4, 2, 1},
+      {260, 1, 4, 2, 2},
+      {192, 1, 64, 32, 1},
+      {120, 1, 8, 8, 1},
+      {12, 1, 4, 0, 1},
+      {4, 4, 1, 1, 1},
+      {36, 3, 1, 1, 2},
+      {200, 4, 1, 1, 1},
+      {280, 4, 1, 1, 3},
+      {207, 69, 1, 1, 1}
+    };
+    int sameInFloat = 0;
+    for (int[] c : cases) {
+      String what = Arrays.toString(c);
+      int n = c[0];
+      ObsElimination.Units units = new ObsElimination.Units(c[1], c[2], c[3]);
+      DoubleMatrix h = widen(hessian(n, 2 * n, 0.01));
+      double[] leastPivots = new double[n];
+      for (int i = 0; i < n; i++) {
+        leastPivots[i] = 1 / h.at(i, i);
+      }
+      Backend scalar = new ScalarBackend(new Workers(1));
+      Backend backend = create(new Workers(1));
+      assertEquals(-1, scalar.invertPositiveDefinite(h));
+      FloatMatrix rounded = FloatMatrix.zeros(n, n);
+      for (int i = 0; i < n * n; i++) {
+        rounded.data()[i] = (float) h.data()[i];
+      }
+      FloatMatrix w = FloatMatrix.of(gaussian(c[4] * n), c[4], n);
+      int steps = units.removable(n);
+      int[] expected = new int[steps];
+      double[] losses = new double[steps];
+      ObsElimination twin = scalar.obsElimination(h, leastPivots, units);
+      assertEquals(steps, twin.run(w, steps, Double.POSITIVE_INFINITY, expected, losses), what);
+
+      ObsElimination wide = backend.obsElimination(h, leastPivots, units);
+      int[] order = new int[steps];
+      double[] actual = new double[steps];
+      for (int repeat = 0; repeat < 2; repeat++) {
+        assertEquals(steps, wide.run(w, steps, Double.POSITIVE_INFINITY, order, actual), what);
+        assertArrayEquals(expected, order, what);
+        for (int i = 0; i < steps; i++) {
+          // Condition numbers of about 1e4; losses of almost nothing are differences of the rest.
+          assertEquals(losses[i], actual[i], 1e-9 * (losses[i] + losses[steps - 1]), what);
+        }
+      }
+      ObsElimination narrow = backend.obsElimination(rounded, leastPivots, units);
+      assertEquals(steps, narrow.run(w, steps, Double.POSITIVE_INFINITY, order, actual), what);
+      sameInFloat += Arrays.equals(expected, order) ? 1 : 0;
+      assertEquals(Arrays.stream(losses).sum(), Arrays.stream(actual).sum(), 1e-3 * n, what);
+
+      if (steps > 2) {
+        double stop = losses[steps / 2] * (1 + 1e-6); // not on the edge
+        int taken = twin.run(w, steps, stop, order, losses);
+        assertTrue(taken < steps || losses[steps - 1] <= stop, what);
+        assertEquals(taken, wide.run(w, steps, stop, order, actual), what);
+        assertEquals(steps / 2, wide.run(w, steps / 2, Double.POSITIVE_INFINITY, order, actual));
+      }
+    }
+    // Near ties may go the other way in float.
+    assertTrue(sameInFloat >= cases.length - 1, sameInFloat + " of " + cases.length);
+  }
+
+  @Test
+  void breaksTiesByTheLowestColumn() {
+    FloatMatrix identity = FloatMatrix.zeros(100, 100);
+    double[] ones = new double[100];
+    Arrays.fill(ones, 1);
+    float[] equal = new float[100];
+    Arrays.fill(equal, -2);
+    for (int i = 0; i < 100; i++) {
+      identity.data()[i * 100 + i] = 1;
+    }
+    for (int size : new int[] {1, 4}) {
+      ObsElimination elimination =
+          create(new Workers(1))
+              .obsElimination(identity, ones, new ObsElimination.Units(size, 1, 1));
+      int[] order = new int[100 / size];
+      double[] losses = new double[order.length];
+      FloatMatrix w = FloatMatrix.of(equal, 1, 100);
+      assertEquals(order.length, elimination.run(w, order.length, 1e9, order, losses));
+      for (int i = 0; i < order.length; i++) {
+        assertEquals(i, order[i]);
+        assertEquals(2 * size, losses[i]);
+      }
+    }
+  }
+
+  @Test
   void addsUpQuadraticForms() {
     for (int cols : new int[] {1, 3, 17, 129, 300, 520}) {
       for (int rows : new int[] {1, 17, 129}) {
@@ -462,6 +563,105 @@ abstract class BackendContract {
         double actual = create(new Workers(1)).quadraticForm(w, g);
         assertEquals(sum, actual, 4 * (cols + rows + 2) * DOUBLE_UNIT * magnitude);
       }
+    }
+  }
+
+  @Test
+  void invertsAndReducesAsTheScalarTwin() {
+    Backend scalar = new ScalarBackend(new Workers(1));
+    for (int k : new int[] {1, 3, 17, 63, 64, 65, 129, 200}) {
+      for (int n : new int[] {k, k + 17}) {
+        DoubleMatrix h = widen(hessian(n, 2 * n, 0.01));
+        DoubleMatrix twin = DoubleMatrix.zeros(k + 2, k + 3).block(1, k, 2, k);
+        DoubleMatrix actual = DoubleMatrix.zeros(k + 2, k + 3).block(1, k, 2, k);
+        double[] expectedSchur = new double[n];
+        double[] schur = new double[n];
+        for (int i = 0; i < k; i++) {
+          for (int j = 0; j < k; j++) {
+            // Only the lower triangle is read.
+            twin.data()[twin.index(i, j)] = j <= i ? h.at(i, j) : Double.NaN;
+            actual.data()[actual.index(i, j)] = twin.at(i, j);
+          }
+        }
+        for (int j = 0; j < n; j++) {
+          expectedSchur[j] = h.at(j, j);
+          schur[j] = h.at(j, j);
+        }
+        DoubleMatrix r = h.block(0, k, 0, n);
+        assertEquals(-1, scalar.invertAndReduce(twin, r, expectedSchur));
+        assertEquals(-1, create(new Workers(1)).invertAndReduce(actual, r, schur));
+        double largest = 0;
+        for (int i = 0; i < k; i++) {
+          largest = Math.max(largest, twin.at(i, i));
+        }
+        // Both lose the condition of the matrix, at most 1e6 here, to rounding.
+        double bound = 1e6 * (k + 2) * DOUBLE_UNIT;
+        for (int i = 0; i < k; i++) {
+          for (int j = 0; j < k; j++) {
+            assertEquals(twin.at(i, j), actual.at(i, j), bound * largest, "k = " + k);
+            assertEquals(actual.at(i, j), actual.at(j, i));
+          }
+        }
+        for (int j = 0; j < n; j++) {
+          assertEquals(expectedSchur[j], schur[j], bound * h.at(j, j), "k = " + k);
+          // What is left of a column of A itself is nothing.
+          assertEquals(j < k ? 0 : schur[j], schur[j], bound * h.at(j, j));
+        }
+      }
+    }
+    DoubleMatrix indefinite = DoubleMatrix.of(new double[] {1, 0, 0, -1}, 2, 2);
+    double[] untouched = {5};
+    int pivot =
+        create(new Workers(1)).invertAndReduce(indefinite, DoubleMatrix.zeros(2, 1), untouched);
+    assertEquals(1, pivot);
+    assertEquals(5, untouched[0]);
+  }
+
+  @Test
+  void movesSupportsAsTheScalarTwin() {
+    Backend scalar = new ScalarBackend(new Workers(1));
+    Backend backend = create(new Workers(1));
+    for (int n : new int[] {1, 3, 7, 8, 9, 17, 64, 127, 300}) {
+      for (int m : new int[] {1, 4, 33}) {
+        DoubleMatrix a = widen(FloatMatrix.of(gaussian(m * (n + 3)), m, n + 3)).block(0, m, 2, n);
+        double[] x = widen(FloatMatrix.of(gaussian(m), 1, m)).data();
+        double[] y = widen(FloatMatrix.of(gaussian(n), 1, n)).data();
+        DoubleMatrix twin = new DoubleMatrix(a.data().clone(), a.offset(), m, n, n + 3, 1);
+        double[] expected = new double[m];
+        double[] actual = new double[m];
+        scalar.multiply(a, y, expected);
+        backend.multiply(a, y, actual);
+        scalar.rankOne(-0.3, x, y, twin);
+        backend.rankOne(-0.3, x, y, a);
+        for (int i = 0; i < m; i++) {
+          // Values are of the order of 1, and below 5.
+          assertEquals(expected[i], actual[i], 25 * (n + 2) * DOUBLE_UNIT);
+        }
+        assertArrayEquals(twin.data(), a.data(), 50 * DOUBLE_UNIT);
+      }
+      for (int rows : new int[] {1, 4}) {
+        checkCheapestRemoval(n, rows, scalar, backend);
+      }
+    }
+    DoubleMatrix none = DoubleMatrix.zeros(1, 0);
+    assertEquals(-1, backend.cheapestRemoval(none, new double[0], none, new double[1], 1));
+  }
+
+  private void checkCheapestRemoval(int n, int rows, Backend scalar, Backend backend) {
+    DoubleMatrix w =
+        widen(FloatMatrix.of(gaussian(rows * (n + 5)), rows, n + 5)).block(0, rows, 3, n);
+    DoubleMatrix c = widen(FloatMatrix.of(gaussian(n + 1), 1, n + 1)).block(0, 1, 1, n);
+    double[] g = random.doubles(n, 0.5, 2).toArray();
+    double[] s = random.doubles(rows, -1, 1).toArray();
+    int expected = scalar.cheapestRemoval(w, g, c, s, 0.7);
+    assertEquals(expected, backend.cheapestRemoval(w, g, c, s, 0.7), "n = " + n);
+    // Of equals the first: zeros cost nothing, wherever they stand.
+    for (int zero : new int[] {n - 1, n / 2, n / 3}) {
+      c.data()[c.index(0, zero)] = 0;
+      for (int r = 0; r < rows; r++) {
+        w.data()[w.index(r, zero)] = 0;
+      }
+      assertEquals(zero, backend.cheapestRemoval(w, g, c, s, 0.7), "n = " + n);
     }
   }
 

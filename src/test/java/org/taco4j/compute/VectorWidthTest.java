@@ -49,7 +49,7 @@ final class VectorWidthTest {
           run++;
         }
       }
-      assertEquals(10, run);
+      assertEquals(14, run);
     }
   }
 }

@@ -43,7 +43,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void removeExactlyTheNumberAskedFor(String solver) {
     int[][] shapes = {
       {1, 1}, {1, 17}, {3, 127}, {17, 128}, {7, 129}, {10, 10}, {5, 300}, {33, 260}
@@ -105,7 +105,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void leaveTheWeightsAloneAtSparsityZero(String solver) {
     float[] weights = gaussian(17 * 300);
     for (String pattern : List.of("0", "4:4", "block4:0")) {
@@ -117,7 +117,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void giveTheSameBytesAtAnyNumberOfThreads(String solver) {
     float[] weights = gaussian(301 * 300);
     Hessian hessian = hessian(300, 200, 5);
@@ -136,7 +136,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void countZerosAsRemovedFirst(String solver) {
     float[] weights = gaussian(20 * 50);
     for (int row = 0; row < 20; row++) {

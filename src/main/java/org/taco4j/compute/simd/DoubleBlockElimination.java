@@ -2,8 +2,6 @@ package org.taco4j.compute.simd;
 
 import java.util.Arrays;
 import java.util.concurrent.ConcurrentLinkedDeque;
-import jdk.incubator.vector.DoubleVector;
-import jdk.incubator.vector.VectorSpecies;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.ObsElimination;
@@ -16,10 +14,6 @@ import org.taco4j.compute.ObsElimination;
  * memory; in them the loop index is the block.
  */
 final class DoubleBlockElimination implements ObsElimination {
-  private static final VectorSpecies<Double> SPECIES = DoubleLazyInverse.SPECIES;
-  private static final int LANES = DoubleLazyInverse.LANES;
-  private static final int PANEL = DoubleLazyInverse.PANEL;
-
   /** Rows of U, if the blocks are not larger. */
   private static final int PERIOD = 64;
 
@@ -71,8 +65,6 @@ final class DoubleBlockElimination implements ObsElimination {
   private final class Run {
     private final DoubleLazyInverse inverse =
         new DoubleLazyInverse(packed, columns, Math.max(PERIOD, k));
-    private final double[] ofM = DoubleLazyInverse.vector(columns);
-    private final double[] ofU = new double[Math.max(PERIOD, k)];
 
     /** A_BB of all blocks, and its factors: [k(k+1)/2][blocks]. */
     private final double[][] diagonal = new double[triangle(k, 0)][blocks];
@@ -211,21 +203,15 @@ final class DoubleBlockElimination implements ObsElimination {
     /** The next k rows of U. */
     private void formColumns(int block) {
       int size = inverse.size();
-      int panels = DoubleLazyInverse.panels(size);
       for (int c = 0; c < k; c++) {
-        inverse.column(c * active + block, ofM, ofU);
-        form(panels, inverse.u(), inverse.panelStride(), inverse.rank(), ofM, ofU, v[c]);
+        inverse.column(c * active + block, 1, v[c]);
         for (int e = 0; e < c; e++) {
           subtractMultiple(l[triangle(c, e)], v[e], v[c], size);
         }
         scale(1 / l[triangle(c, c)], v[c], size);
       }
-      for (int c = 0; c < k; c++) {
-        for (int q = 0; q < panels; q++) {
-          int to = q * inverse.panelStride() + inverse.rank() * PANEL;
-          System.arraycopy(v[c], q * PANEL, inverse.u(), to, PANEL);
-        }
-        inverse.append();
+      for (double[] row : v) {
+        inverse.append(row);
       }
     }
 
@@ -283,28 +269,6 @@ final class DoubleBlockElimination implements ObsElimination {
       inverse.compact(keep, k * kept);
       active = kept;
       readDiagonal();
-    }
-  }
-
-  /** One column of A = M − UᵀU. */
-  private static void form(
-      int panels, double[] u, int panelStride, int rank, double[] ofM, double[] ofU, double[] to) {
-    for (int j = 0; j < panels * PANEL; j += DoubleLazyInverse.TILE_COLS) {
-      int q = j / PANEL;
-      int panel = q * panelStride + j - q * PANEL;
-      DoubleVector s0 = DoubleVector.zero(SPECIES);
-      DoubleVector s1 = s0;
-      DoubleVector s2 = s0;
-      for (int b = 0; b < rank; b++) {
-        int at = panel + b * PANEL;
-        DoubleVector factor = DoubleVector.broadcast(SPECIES, ofU[b]);
-        s0 = factor.fma(DoubleVector.fromArray(SPECIES, u, at), s0);
-        s1 = factor.fma(DoubleVector.fromArray(SPECIES, u, at + LANES), s1);
-        s2 = factor.fma(DoubleVector.fromArray(SPECIES, u, at + 2 * LANES), s2);
-      }
-      DoubleVector.fromArray(SPECIES, ofM, j).sub(s0).intoArray(to, j);
-      DoubleVector.fromArray(SPECIES, ofM, j + LANES).sub(s1).intoArray(to, j + LANES);
-      DoubleVector.fromArray(SPECIES, ofM, j + 2 * LANES).sub(s2).intoArray(to, j + 2 * LANES);
     }
   }
 

@@ -20,6 +20,12 @@ final class DoubleElimination implements ObsElimination {
   private static final int LANES = DoubleLazyInverse.LANES;
   private static final int PANEL = DoubleLazyInverse.PANEL;
 
+  /**
+   * Steps between compactions, rows of U: more make the products deeper, but a column dearer to
+   * form.
+   */
+  private static final int PERIOD = 64;
+
   private final int columns;
   private final Units units;
   private final double[] packed;
@@ -54,21 +60,12 @@ final class DoubleElimination implements ObsElimination {
     return taken;
   }
 
-  /**
-   * Steps between compactions: rows of U. More of them make the products deeper but forming a
-   * column dearer.
-   */
-  private static int period(int columns) {
-    return columns > 0 ? Integer.getInteger("obc.period", 64) : 1;
-  }
-
   /** The state of one elimination, used again for the next. Active columns are renumbered. */
   private final class Run {
-    private final DoubleLazyInverse inverse =
-        new DoubleLazyInverse(packed, columns, period(columns));
+    private final DoubleLazyInverse inverse = new DoubleLazyInverse(packed, columns, PERIOD);
     private final double[] diagonal = DoubleLazyInverse.vector(columns);
-    private final double[] ofM = DoubleLazyInverse.vector(columns);
-    private final double[] ofU = new double[period(columns)];
+    private final double[] v = DoubleLazyInverse.vector(columns);
+    private final double[] squares = DoubleLazyInverse.vector(columns);
 
     /** [rows, stride]. */
     private double[] w = new double[0];
@@ -89,9 +86,8 @@ final class DoubleElimination implements ObsElimination {
     int eliminate(FloatMatrix weights, int steps, double stopLoss, int[] order, double[] losses) {
       begin(weights);
       int rows = weights.rows();
-      Arrays.fill(ofM, 0);
-      Arrays.fill(factors, 0);
-      int p = pass(rows, 0);
+      Arrays.fill(v, 0);
+      int p = update(rows);
       for (int step = 0; step < steps; step++) {
         if (p < 0) {
           return -1 - step;
@@ -118,9 +114,9 @@ final class DoubleElimination implements ObsElimination {
         if (step + 1 == steps) {
           return steps;
         }
-        inverse.column(p, ofM, ofU);
-        p = pass(rows, scale);
-        inverse.append();
+        inverse.column(p, scale, v);
+        inverse.append(v);
+        p = update(rows);
         if (inverse.isFull(1) && p >= 0) {
           p = compact(rows, p);
         }
@@ -198,23 +194,13 @@ final class DoubleElimination implements ObsElimination {
       return place;
     }
 
-    /** The next row of U, weights, diagonal, and the next choice; -1 where there is none. */
-    private int pass(int rows, double scale) {
-      update(
-          DoubleLazyInverse.panels(inverse.size()),
-          inverse.u(),
-          inverse.panelStride(),
-          inverse.rank(),
-          ofM,
-          ofU,
-          scale,
-          diagonal,
-          w,
-          stride,
-          rows,
-          factors,
-          least,
-          leastVector);
+    /** Moves weights and diagonal by v, and finds the next column to go; -1 where there is none. */
+    private int update(int rows) {
+      int end = DoubleLazyInverse.panels(inverse.size()) * PANEL;
+      for (int r = 0; r < rows; r++) {
+        moveWeights(v, factors[r], w, r * stride, squares, r > 0, end);
+      }
+      moveDiagonal(v, diagonal, squares, end, least, leastVector);
       int best = -1;
       double score = Double.POSITIVE_INFINITY;
       for (int lane = 0; lane < LANES; lane++) {
@@ -228,98 +214,37 @@ final class DoubleElimination implements ObsElimination {
     }
   }
 
-  private static void update(
-      int panels,
-      double[] u,
-      int panelStride,
-      int rank,
-      double[] ofM,
-      double[] ofU,
-      double scale,
-      double[] diagonal,
-      double[] w,
-      int stride,
-      int rows,
-      double[] factors,
-      double[] least,
-      double[] leastVector) {
+  /** One row: w -= factor · v, and its squares, added to those of the rows before it. */
+  private static void moveWeights(
+      double[] v, double factor, double[] w, int row, double[] squares, boolean add, int end) {
+    for (int j = 0; j < end; j += LANES) {
+      DoubleVector weight =
+          DoubleVector.fromArray(SPECIES, w, row + j)
+              .sub(DoubleVector.fromArray(SPECIES, v, j).mul(factor));
+      weight.intoArray(w, row + j);
+      DoubleVector square = weight.mul(weight);
+      if (add) {
+        square = square.add(DoubleVector.fromArray(SPECIES, squares, j));
+      }
+      square.intoArray(squares, j);
+    }
+  }
+
+  /** d -= v²; in each lane the least of squares / d, and which vector of columns it stands in. */
+  private static void moveDiagonal(
+      double[] v, double[] d, double[] squares, int end, double[] least, double[] leastVector) {
     DoubleVector best = DoubleVector.broadcast(SPECIES, Double.POSITIVE_INFINITY);
     DoubleVector bestVector = DoubleVector.zero(SPECIES);
-    int even = rank & ~1;
-    for (int j = 0; j < panels * PANEL; j += DoubleLazyInverse.TILE_COLS) {
-      int q = j / PANEL;
-      int panel = q * panelStride + j - q * PANEL;
-      DoubleVector s0 = DoubleVector.fromArray(SPECIES, ofM, j);
-      DoubleVector s1 = DoubleVector.fromArray(SPECIES, ofM, j + LANES);
-      DoubleVector s2 = DoubleVector.fromArray(SPECIES, ofM, j + 2 * LANES);
-      DoubleVector t0 = DoubleVector.zero(SPECIES);
-      DoubleVector t1 = t0;
-      DoubleVector t2 = t0;
-      DoubleVector t3 = t0;
-      DoubleVector t4 = t0;
-      DoubleVector t5 = t0;
-      for (int b = 0; b < even; b += 2) {
-        int at = panel + b * PANEL;
-        DoubleVector f0 = DoubleVector.broadcast(SPECIES, ofU[b]);
-        t0 = f0.fma(DoubleVector.fromArray(SPECIES, u, at), t0);
-        t1 = f0.fma(DoubleVector.fromArray(SPECIES, u, at + LANES), t1);
-        t2 = f0.fma(DoubleVector.fromArray(SPECIES, u, at + 2 * LANES), t2);
-        DoubleVector f1 = DoubleVector.broadcast(SPECIES, ofU[b + 1]);
-        t3 = f1.fma(DoubleVector.fromArray(SPECIES, u, at + PANEL), t3);
-        t4 = f1.fma(DoubleVector.fromArray(SPECIES, u, at + PANEL + LANES), t4);
-        t5 = f1.fma(DoubleVector.fromArray(SPECIES, u, at + PANEL + 2 * LANES), t5);
-      }
-      if (even < rank) {
-        int at = panel + even * PANEL;
-        DoubleVector f0 = DoubleVector.broadcast(SPECIES, ofU[even]);
-        t0 = f0.fma(DoubleVector.fromArray(SPECIES, u, at), t0);
-        t1 = f0.fma(DoubleVector.fromArray(SPECIES, u, at + LANES), t1);
-        t2 = f0.fma(DoubleVector.fromArray(SPECIES, u, at + 2 * LANES), t2);
-      }
-      s0 = s0.sub(t0.add(t3)).mul(scale);
-      s1 = s1.sub(t1.add(t4)).mul(scale);
-      s2 = s2.sub(t2.add(t5)).mul(scale);
-      int next = panel + rank * PANEL;
-      s0.intoArray(u, next);
-      s1.intoArray(u, next + LANES);
-      s2.intoArray(u, next + 2 * LANES);
-
-      DoubleVector score0 = score(s0, j, diagonal, w, stride, rows, factors);
-      VectorMask<Double> less0 = score0.lt(best);
-      best = best.blend(score0, less0);
-      bestVector = bestVector.blend((double) (j / LANES), less0);
-      DoubleVector score1 = score(s1, j + LANES, diagonal, w, stride, rows, factors);
-      VectorMask<Double> less1 = score1.lt(best);
-      best = best.blend(score1, less1);
-      bestVector = bestVector.blend((double) (j / LANES + 1), less1);
-      DoubleVector score2 = score(s2, j + 2 * LANES, diagonal, w, stride, rows, factors);
-      VectorMask<Double> less2 = score2.lt(best);
-      best = best.blend(score2, less2);
-      bestVector = bestVector.blend((double) (j / LANES + 2), less2);
+    for (int j = 0; j < end; j += LANES) {
+      DoubleVector change = DoubleVector.fromArray(SPECIES, v, j);
+      DoubleVector pivot = DoubleVector.fromArray(SPECIES, d, j).sub(change.mul(change));
+      pivot.intoArray(d, j);
+      DoubleVector score = DoubleVector.fromArray(SPECIES, squares, j).div(pivot);
+      VectorMask<Double> less = score.lt(best);
+      best = best.blend(score, less);
+      bestVector = bestVector.blend((double) (j / LANES), less);
     }
     best.intoArray(least, 0);
     bestVector.intoArray(leastVector, 0);
-  }
-
-  /** Moves diagonal and weights of one vector of columns; returns Σ_r w² / d. */
-  private static DoubleVector score(
-      DoubleVector v,
-      int j,
-      double[] diagonal,
-      double[] w,
-      int stride,
-      int rows,
-      double[] factors) {
-    DoubleVector d = DoubleVector.fromArray(SPECIES, diagonal, j);
-    d = d.sub(v.mul(v));
-    d.intoArray(diagonal, j);
-    DoubleVector squares = DoubleVector.zero(SPECIES);
-    for (int r = 0; r < rows; r++) {
-      DoubleVector weight = DoubleVector.fromArray(SPECIES, w, r * stride + j);
-      weight = weight.sub(v.mul(factors[r]));
-      weight.intoArray(w, r * stride + j);
-      squares = weight.fma(weight, squares);
-    }
-    return squares.div(d);
   }
 }

@@ -2,8 +2,6 @@ package org.taco4j.compute.simd;
 
 import java.util.Arrays;
 import java.util.concurrent.ConcurrentLinkedDeque;
-import jdk.incubator.vector.FloatVector;
-import jdk.incubator.vector.VectorSpecies;
 import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.ObsElimination;
 
@@ -15,10 +13,6 @@ import org.taco4j.compute.ObsElimination;
  * memory; in them the loop index is the block.
  */
 final class FloatBlockElimination implements ObsElimination {
-  private static final VectorSpecies<Float> SPECIES = FloatLazyInverse.SPECIES;
-  private static final int LANES = FloatLazyInverse.LANES;
-  private static final int PANEL = FloatLazyInverse.PANEL;
-
   /** Rows of U, if the blocks are not larger. */
   private static final int PERIOD = 64;
 
@@ -70,8 +64,6 @@ final class FloatBlockElimination implements ObsElimination {
   private final class Run {
     private final FloatLazyInverse inverse =
         new FloatLazyInverse(packed, columns, Math.max(PERIOD, k));
-    private final float[] ofM = FloatLazyInverse.vector(columns);
-    private final float[] ofU = new float[Math.max(PERIOD, k)];
 
     /** A_BB of all blocks, and its factors: [k(k+1)/2][blocks]. */
     private final float[][] diagonal = new float[triangle(k, 0)][blocks];
@@ -210,21 +202,15 @@ final class FloatBlockElimination implements ObsElimination {
     /** The next k rows of U. */
     private void formColumns(int block) {
       int size = inverse.size();
-      int panels = FloatLazyInverse.panels(size);
       for (int c = 0; c < k; c++) {
-        inverse.column(c * active + block, ofM, ofU);
-        form(panels, inverse.u(), inverse.panelStride(), inverse.rank(), ofM, ofU, v[c]);
+        inverse.column(c * active + block, 1, v[c]);
         for (int e = 0; e < c; e++) {
           subtractMultiple(l[triangle(c, e)], v[e], v[c], size);
         }
         scale(1 / l[triangle(c, c)], v[c], size);
       }
-      for (int c = 0; c < k; c++) {
-        for (int q = 0; q < panels; q++) {
-          int to = q * inverse.panelStride() + inverse.rank() * PANEL;
-          System.arraycopy(v[c], q * PANEL, inverse.u(), to, PANEL);
-        }
-        inverse.append();
+      for (float[] row : v) {
+        inverse.append(row);
       }
     }
 
@@ -282,28 +268,6 @@ final class FloatBlockElimination implements ObsElimination {
       inverse.compact(keep, k * kept);
       active = kept;
       readDiagonal();
-    }
-  }
-
-  /** One column of A = M − UᵀU. */
-  private static void form(
-      int panels, float[] u, int panelStride, int rank, float[] ofM, float[] ofU, float[] to) {
-    for (int j = 0; j < panels * PANEL; j += FloatLazyInverse.TILE_COLS) {
-      int q = j / PANEL;
-      int panel = q * panelStride + j - q * PANEL;
-      FloatVector s0 = FloatVector.zero(SPECIES);
-      FloatVector s1 = s0;
-      FloatVector s2 = s0;
-      for (int b = 0; b < rank; b++) {
-        int at = panel + b * PANEL;
-        FloatVector factor = FloatVector.broadcast(SPECIES, ofU[b]);
-        s0 = factor.fma(FloatVector.fromArray(SPECIES, u, at), s0);
-        s1 = factor.fma(FloatVector.fromArray(SPECIES, u, at + LANES), s1);
-        s2 = factor.fma(FloatVector.fromArray(SPECIES, u, at + 2 * LANES), s2);
-      }
-      FloatVector.fromArray(SPECIES, ofM, j).sub(s0).intoArray(to, j);
-      FloatVector.fromArray(SPECIES, ofM, j + LANES).sub(s1).intoArray(to, j + LANES);
-      FloatVector.fromArray(SPECIES, ofM, j + 2 * LANES).sub(s2).intoArray(to, j + 2 * LANES);
     }
   }
 

@@ -19,6 +19,12 @@ final class FloatElimination implements ObsElimination {
   private static final int LANES = FloatLazyInverse.LANES;
   private static final int PANEL = FloatLazyInverse.PANEL;
 
+  /**
+   * Steps between compactions, rows of U: more make the products deeper, but a column dearer to
+   * form.
+   */
+  private static final int PERIOD = 64;
+
   private final int columns;
   private final Units units;
   private final float[] packed;
@@ -53,20 +59,12 @@ final class FloatElimination implements ObsElimination {
     return taken;
   }
 
-  /**
-   * Steps between compactions: rows of U. More of them make the products deeper but forming a
-   * column dearer.
-   */
-  private static int period(int columns) {
-    return columns > 0 ? Integer.getInteger("obc.period", 64) : 1;
-  }
-
   /** The state of one elimination, used again for the next. Active columns are renumbered. */
   private final class Run {
-    private final FloatLazyInverse inverse = new FloatLazyInverse(packed, columns, period(columns));
+    private final FloatLazyInverse inverse = new FloatLazyInverse(packed, columns, PERIOD);
     private final float[] diagonal = FloatLazyInverse.vector(columns);
-    private final float[] ofM = FloatLazyInverse.vector(columns);
-    private final float[] ofU = new float[period(columns)];
+    private final float[] v = FloatLazyInverse.vector(columns);
+    private final float[] squares = FloatLazyInverse.vector(columns);
 
     /** [rows, stride]. */
     private float[] w = new float[0];
@@ -87,9 +85,8 @@ final class FloatElimination implements ObsElimination {
     int eliminate(FloatMatrix weights, int steps, double stopLoss, int[] order, double[] losses) {
       begin(weights);
       int rows = weights.rows();
-      Arrays.fill(ofM, 0);
-      Arrays.fill(factors, 0);
-      int p = pass(rows, 0);
+      Arrays.fill(v, 0);
+      int p = update(rows);
       for (int step = 0; step < steps; step++) {
         if (p < 0) {
           return -1 - step;
@@ -116,9 +113,9 @@ final class FloatElimination implements ObsElimination {
         if (step + 1 == steps) {
           return steps;
         }
-        inverse.column(p, ofM, ofU);
-        p = pass(rows, scale);
-        inverse.append();
+        inverse.column(p, scale, v);
+        inverse.append(v);
+        p = update(rows);
         if (inverse.isFull(1) && p >= 0) {
           p = compact(rows, p);
         }
@@ -194,23 +191,13 @@ final class FloatElimination implements ObsElimination {
       return place;
     }
 
-    /** The next row of U, weights, diagonal, and the next choice; -1 where there is none. */
-    private int pass(int rows, float scale) {
-      update(
-          FloatLazyInverse.panels(inverse.size()),
-          inverse.u(),
-          inverse.panelStride(),
-          inverse.rank(),
-          ofM,
-          ofU,
-          scale,
-          diagonal,
-          w,
-          stride,
-          rows,
-          factors,
-          least,
-          leastVector);
+    /** Moves weights and diagonal by v, and finds the next column to go; -1 where there is none. */
+    private int update(int rows) {
+      int end = FloatLazyInverse.panels(inverse.size()) * PANEL;
+      for (int r = 0; r < rows; r++) {
+        moveWeights(v, factors[r], w, r * stride, squares, r > 0, end);
+      }
+      moveDiagonal(v, diagonal, squares, end, least, leastVector);
       int best = -1;
       float score = Float.POSITIVE_INFINITY;
       for (int lane = 0; lane < LANES; lane++) {
@@ -224,92 +211,37 @@ final class FloatElimination implements ObsElimination {
     }
   }
 
-  private static void update(
-      int panels,
-      float[] u,
-      int panelStride,
-      int rank,
-      float[] ofM,
-      float[] ofU,
-      float scale,
-      float[] diagonal,
-      float[] w,
-      int stride,
-      int rows,
-      float[] factors,
-      float[] least,
-      float[] leastVector) {
+  /** One row: w -= factor · v, and its squares, added to those of the rows before it. */
+  private static void moveWeights(
+      float[] v, float factor, float[] w, int row, float[] squares, boolean add, int end) {
+    for (int j = 0; j < end; j += LANES) {
+      FloatVector weight =
+          FloatVector.fromArray(SPECIES, w, row + j)
+              .sub(FloatVector.fromArray(SPECIES, v, j).mul(factor));
+      weight.intoArray(w, row + j);
+      FloatVector square = weight.mul(weight);
+      if (add) {
+        square = square.add(FloatVector.fromArray(SPECIES, squares, j));
+      }
+      square.intoArray(squares, j);
+    }
+  }
+
+  /** d -= v²; in each lane the least of squares / d, and which vector of columns it stands in. */
+  private static void moveDiagonal(
+      float[] v, float[] d, float[] squares, int end, float[] least, float[] leastVector) {
     FloatVector best = FloatVector.broadcast(SPECIES, Float.POSITIVE_INFINITY);
     FloatVector bestVector = FloatVector.zero(SPECIES);
-    int even = rank & ~1;
-    for (int j = 0; j < panels * PANEL; j += FloatLazyInverse.TILE_COLS) {
-      int q = j / PANEL;
-      int panel = q * panelStride + j - q * PANEL;
-      FloatVector s0 = FloatVector.fromArray(SPECIES, ofM, j);
-      FloatVector s1 = FloatVector.fromArray(SPECIES, ofM, j + LANES);
-      FloatVector s2 = FloatVector.fromArray(SPECIES, ofM, j + 2 * LANES);
-      FloatVector t0 = FloatVector.zero(SPECIES);
-      FloatVector t1 = t0;
-      FloatVector t2 = t0;
-      FloatVector t3 = t0;
-      FloatVector t4 = t0;
-      FloatVector t5 = t0;
-      for (int b = 0; b < even; b += 2) {
-        int at = panel + b * PANEL;
-        FloatVector f0 = FloatVector.broadcast(SPECIES, ofU[b]);
-        t0 = f0.fma(FloatVector.fromArray(SPECIES, u, at), t0);
-        t1 = f0.fma(FloatVector.fromArray(SPECIES, u, at + LANES), t1);
-        t2 = f0.fma(FloatVector.fromArray(SPECIES, u, at + 2 * LANES), t2);
-        FloatVector f1 = FloatVector.broadcast(SPECIES, ofU[b + 1]);
-        t3 = f1.fma(FloatVector.fromArray(SPECIES, u, at + PANEL), t3);
-        t4 = f1.fma(FloatVector.fromArray(SPECIES, u, at + PANEL + LANES), t4);
-        t5 = f1.fma(FloatVector.fromArray(SPECIES, u, at + PANEL + 2 * LANES), t5);
-      }
-      if (even < rank) {
-        int at = panel + even * PANEL;
-        FloatVector f0 = FloatVector.broadcast(SPECIES, ofU[even]);
-        t0 = f0.fma(FloatVector.fromArray(SPECIES, u, at), t0);
-        t1 = f0.fma(FloatVector.fromArray(SPECIES, u, at + LANES), t1);
-        t2 = f0.fma(FloatVector.fromArray(SPECIES, u, at + 2 * LANES), t2);
-      }
-      s0 = s0.sub(t0.add(t3)).mul(scale);
-      s1 = s1.sub(t1.add(t4)).mul(scale);
-      s2 = s2.sub(t2.add(t5)).mul(scale);
-      int next = panel + rank * PANEL;
-      s0.intoArray(u, next);
-      s1.intoArray(u, next + LANES);
-      s2.intoArray(u, next + 2 * LANES);
-
-      FloatVector score0 = score(s0, j, diagonal, w, stride, rows, factors);
-      VectorMask<Float> less0 = score0.lt(best);
-      best = best.blend(score0, less0);
-      bestVector = bestVector.blend((float) (j / LANES), less0);
-      FloatVector score1 = score(s1, j + LANES, diagonal, w, stride, rows, factors);
-      VectorMask<Float> less1 = score1.lt(best);
-      best = best.blend(score1, less1);
-      bestVector = bestVector.blend((float) (j / LANES + 1), less1);
-      FloatVector score2 = score(s2, j + 2 * LANES, diagonal, w, stride, rows, factors);
-      VectorMask<Float> less2 = score2.lt(best);
-      best = best.blend(score2, less2);
-      bestVector = bestVector.blend((float) (j / LANES + 2), less2);
+    for (int j = 0; j < end; j += LANES) {
+      FloatVector change = FloatVector.fromArray(SPECIES, v, j);
+      FloatVector pivot = FloatVector.fromArray(SPECIES, d, j).sub(change.mul(change));
+      pivot.intoArray(d, j);
+      FloatVector score = FloatVector.fromArray(SPECIES, squares, j).div(pivot);
+      VectorMask<Float> less = score.lt(best);
+      best = best.blend(score, less);
+      bestVector = bestVector.blend((float) (j / LANES), less);
     }
     best.intoArray(least, 0);
     bestVector.intoArray(leastVector, 0);
-  }
-
-  /** Moves diagonal and weights of one vector of columns; returns Σ_r w² / d. */
-  private static FloatVector score(
-      FloatVector v, int j, float[] diagonal, float[] w, int stride, int rows, float[] factors) {
-    FloatVector d = FloatVector.fromArray(SPECIES, diagonal, j);
-    d = d.sub(v.mul(v));
-    d.intoArray(diagonal, j);
-    FloatVector squares = FloatVector.zero(SPECIES);
-    for (int r = 0; r < rows; r++) {
-      FloatVector weight = FloatVector.fromArray(SPECIES, w, r * stride + j);
-      weight = weight.sub(v.mul(factors[r]));
-      weight.intoArray(w, r * stride + j);
-      squares = weight.fma(weight, squares);
-    }
-    return squares.div(d);
   }
 }

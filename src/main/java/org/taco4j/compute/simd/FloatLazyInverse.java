@@ -51,6 +51,9 @@ final class FloatLazyInverse {
 
   private int rank;
 
+  /** Of the rows of U in a column. */
+  private final float[] factors;
+
   private final float[] gathered = new float[TILE_ROWS * GATHERED];
 
   // Of the panel being gathered, for each vector that it comes from (at worst one for each
@@ -76,6 +79,7 @@ final class FloatLazyInverse {
     this.own = new float[packed.length];
     this.m = packed;
     this.period = period;
+    this.factors = new float[period];
     this.u = new float[panels(size) * period * PANEL];
   }
 
@@ -115,26 +119,9 @@ final class FloatLazyInverse {
     return size;
   }
 
-  int rank() {
-    return rank;
-  }
-
+  /** Whether U has no room for so many rows more. */
   boolean isFull(int more) {
     return rank + more > period;
-  }
-
-  float[] u() {
-    return u;
-  }
-
-  /** Distance of the panels of U. */
-  int panelStride() {
-    return period * PANEL;
-  }
-
-  /** One more row of U has been written. */
-  void append() {
-    rank++;
   }
 
   /** Element (i, j) of M, i &lt;= j. */
@@ -143,20 +130,71 @@ final class FloatLazyInverse {
     return m[start(q) + i * PANEL + j - q * PANEL];
   }
 
-  /** Column p of M, [size], and of U, [rank]. */
-  void column(int p, float[] ofM, float[] ofU) {
+  /** {@code to = scale · A_:p}, as long as all panels are wide; beyond A anything may stand. */
+  void column(int p, float scale, float[] to) {
     int q = p / PANEL;
     int at = start(q) + p - q * PANEL;
     for (int i = 0; i < q * PANEL; i++) {
-      ofM[i] = m[at + i * PANEL];
+      to[i] = m[at + i * PANEL];
     }
-    for (int s = q; s < panels(size); s++) {
-      System.arraycopy(m, start(s) + p * PANEL, ofM, s * PANEL, PANEL);
+    int panels = panels(size);
+    for (int s = q; s < panels; s++) {
+      System.arraycopy(m, start(s) + p * PANEL, to, s * PANEL, PANEL);
     }
-    int from = q * panelStride() + p - q * PANEL;
+    int from = q * period * PANEL + p - q * PANEL;
     for (int b = 0; b < rank; b++) {
-      ofU[b] = u[from + b * PANEL];
+      factors[b] = u[from + b * PANEL];
     }
+    for (int s = 0; s < panels; s++) {
+      for (int x = 0; x < PANEL; x += TILE_COLS) {
+        subtractRows(u, s * period * PANEL + x, factors, rank, scale, to, s * PANEL + x);
+      }
+    }
+  }
+
+  /** {@code to = scale · (to − Σ_b factors_b U_b)}, of the columns of a tile. */
+  private static void subtractRows(
+      float[] u, int start, float[] factors, int rank, float scale, float[] to, int j) {
+    FloatVector s0 = FloatVector.zero(SPECIES);
+    FloatVector s1 = s0;
+    FloatVector s2 = s0;
+    FloatVector t0 = s0;
+    FloatVector t1 = s0;
+    FloatVector t2 = s0;
+    int b = 0;
+    for (; b < rank - 1; b += 2) {
+      int at = start + b * PANEL;
+      FloatVector even = FloatVector.broadcast(SPECIES, factors[b]);
+      s0 = even.fma(FloatVector.fromArray(SPECIES, u, at), s0);
+      s1 = even.fma(FloatVector.fromArray(SPECIES, u, at + LANES), s1);
+      s2 = even.fma(FloatVector.fromArray(SPECIES, u, at + 2 * LANES), s2);
+      int next = at + PANEL;
+      FloatVector odd = FloatVector.broadcast(SPECIES, factors[b + 1]);
+      t0 = odd.fma(FloatVector.fromArray(SPECIES, u, next), t0);
+      t1 = odd.fma(FloatVector.fromArray(SPECIES, u, next + LANES), t1);
+      t2 = odd.fma(FloatVector.fromArray(SPECIES, u, next + 2 * LANES), t2);
+    }
+    if (b < rank) {
+      int at = start + b * PANEL;
+      FloatVector last = FloatVector.broadcast(SPECIES, factors[b]);
+      s0 = last.fma(FloatVector.fromArray(SPECIES, u, at), s0);
+      s1 = last.fma(FloatVector.fromArray(SPECIES, u, at + LANES), s1);
+      s2 = last.fma(FloatVector.fromArray(SPECIES, u, at + 2 * LANES), s2);
+    }
+    FloatVector.fromArray(SPECIES, to, j).sub(s0.add(t0)).mul(scale).intoArray(to, j);
+    int right = j + LANES;
+    FloatVector.fromArray(SPECIES, to, right).sub(s1.add(t1)).mul(scale).intoArray(to, right);
+    right += LANES;
+    FloatVector.fromArray(SPECIES, to, right).sub(s2.add(t2)).mul(scale).intoArray(to, right);
+  }
+
+  /** A := A − v vᵀ: v becomes a row of U. */
+  void append(float[] v) {
+    int panels = panels(size);
+    for (int q = 0; q < panels; q++) {
+      System.arraycopy(v, q * PANEL, u, (q * period + rank) * PANEL, PANEL);
+    }
+    rank++;
   }
 
   /** Keeps the given columns, M := (M − UᵀU)[keep, keep], and empties U. */
@@ -170,14 +208,14 @@ final class FloatLazyInverse {
     for (int q = 0; q < panels(kept); q++) {
       int columns = Math.min(PANEL, kept - q * PANEL);
       findSources(keep, q * PANEL, columns, false);
-      int ofRight = q * panelStride();
+      int ofRight = q * period * PANEL;
       for (int i = 0; i < Math.min(rows, (q + 1) * PANEL); i += TILE_ROWS) {
         for (int r = 0; r < TILE_ROWS; r++) {
           rowStart[r] = keep[Math.min(i + r, kept - 1)];
         }
         gather(m, columns);
         int panel = i / PANEL;
-        int ofLeft = panel * panelStride() + i - panel * PANEL;
+        int ofLeft = panel * period * PANEL + i - panel * PANEL;
         int to = start(q) + i * PANEL;
         for (int x = 0; x < PANEL; x += TILE_COLS) {
           subtractProduct(u, ofLeft, ofRight + x, rank, gathered, x, own, to + x);
@@ -199,7 +237,7 @@ final class FloatLazyInverse {
     for (int x = 0; x < columns; x++) {
       int j = keep[first + x];
       int panel = j / PANEL;
-      int base = ofU ? panel * panelStride() : start(panel);
+      int base = ofU ? panel * period * PANEL : start(panel);
       // A panel of M ends with its diagonal block; below it nothing is wanted.
       int rows = ofU ? period : (panel + 1) * PANEL;
       columnStart[x] = base + j - panel * PANEL;
@@ -219,7 +257,7 @@ final class FloatLazyInverse {
 
   /** U := U[:, keep], one panel; in place, as columns only move to the left. */
   private void gatherU(int q, int columns) {
-    int to = q * panelStride();
+    int to = q * period * PANEL;
     for (int b = 0; b < rank; b += TILE_ROWS) {
       for (int r = 0; r < TILE_ROWS; r++) {
         rowStart[r] = Math.min(b + r, rank - 1);

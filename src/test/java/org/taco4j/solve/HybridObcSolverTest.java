@@ -1,0 +1,91 @@
+package org.taco4j.solve;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.simd.SimdBackend;
+
+final class HybridObcSolverTest {
+  private static final Backend SIMD = SimdBackend.create(new Workers(2));
+  private static final SolverOptions DEFAULTS = SolverOptions.defaults();
+
+  private final LayerProblems problems = new LayerProblems(6);
+
+  @Test
+  void isExactBelowTheColumnLimitAndSwapsAboveIt() {
+    for (String pattern : List.of("0.8", "2:4", "block4:0.5", "rows4:0.5")) {
+      SolveRequest request = problems.request(8, 48, 100, pattern, 0.01);
+      LayerSolution exact = new HybridObcSolver(DEFAULTS, 48).solve(request, SIMD);
+      assertEquals("obc", exact.solver());
+      assertNull(exact.search());
+      assertArrayEquals(
+          Solvers.byName("obc").solve(request, SIMD).weights(), exact.weights(), pattern);
+      LayerSolution fast = new HybridObcSolver(DEFAULTS, 47).solve(request, SIMD);
+      assertEquals(pattern.startsWith("rows") ? "wanda+swap" : "fast+swap", fast.solver());
+      assertNotNull(fast.search());
+      assertEquals(exact.removed(), fast.removed());
+    }
+  }
+
+  @Test
+  void decidesByTheTimeBudgetWithoutAColumnLimit() {
+    SolveRequest request = problems.request(8, 48, 100, "0.8", 0.01);
+    assertEquals("obc", new HybridObcSolver(DEFAULTS).solve(request, SIMD).solver());
+    SolverOptions hurry = new SolverOptions(Search.NONE, 1e-9, Refit.ADAM, Precision.AUTO, null, 0);
+    LayerSolution hurried = new HybridObcSolver(hurry).solve(request, SIMD);
+    assertEquals("fast+swap", hurried.solver());
+    SearchReport report = hurried.search();
+    assertTrue(report != null && report.stopped() == SearchReport.Stopped.TIME_BUDGET);
+  }
+
+  @Test
+  void plansForAWholeModel() {
+    Pattern pattern = Pattern.parse("0.8");
+    List<HybridObcSolver.Shape> layers =
+        List.of(
+            new HybridObcSolver.Shape(64, 576, pattern),
+            new HybridObcSolver.Shape(256, 2304, pattern),
+            new HybridObcSolver.Shape(64, 147, pattern),
+            new HybridObcSolver.Shape(128, 576, pattern));
+    assertEquals(2304, HybridObcSolver.columnLimit(layers, Precision.AUTO, 1e9));
+    assertEquals(0, HybridObcSolver.columnLimit(layers, Precision.AUTO, 1e-9));
+    int last = 0;
+    for (double seconds = 1e-3; seconds < 1e6; seconds *= 1.5) {
+      int limit = HybridObcSolver.columnLimit(layers, Precision.AUTO, seconds);
+      assertTrue(limit >= last && List.of(0, 147, 576, 2304).contains(limit));
+      double sum = 0;
+      for (HybridObcSolver.Shape layer : layers) {
+        sum +=
+            layer.cols() <= limit
+                ? HybridObcSolver.obcSeconds(layer, Precision.AUTO)
+                : HybridObcSolver.swapSeconds(layer);
+      }
+      assertTrue(limit == 0 || sum <= seconds);
+      last = limit;
+    }
+    assertEquals(2304, last);
+    // Four rows that share their elimination cost a quarter.
+    HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, Pattern.parse("rows4:0.8"));
+    assertTrue(
+        HybridObcSolver.obcSeconds(rows4, Precision.AUTO)
+            < 0.3 * HybridObcSolver.obcSeconds(layers.get(0), Precision.AUTO));
+  }
+
+  @Test
+  void refusesWholeColumns() {
+    SolveRequest request = problems.request(4, 8, 20, "columns:0.5", 0.01);
+    TacoException e =
+        assertThrows(TacoException.class, () -> new HybridObcSolver(DEFAULTS).solve(request, SIMD));
+    assertEquals(TacoException.Kind.USAGE, e.kind());
+    assertTrue(e.getMessage().contains("columns:0.5"), e.getMessage());
+  }
+}

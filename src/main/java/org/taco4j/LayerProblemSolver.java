@@ -27,6 +27,10 @@ final class LayerProblemSolver {
   /** By how much, relative to √(H_ii H_jj), mirrored elements may differ: rounding in float32. */
   private static final double ASYMMETRY = 1e-5;
 
+  private static final int WARM_UP_ROWS = 32;
+  private static final int WARM_UP_COLUMNS = 256;
+  private static final double WARM_UP_SECONDS = 0.3;
+
   private final LayerProblem problem;
   private final Notices notices;
 
@@ -85,6 +89,7 @@ final class LayerProblemSolver {
         choice = chooseDamping(request, solver, backend);
         request = choice == null ? request : request.withDamping(choice.damping());
       }
+      warmUp(request, backend);
       LayerSolution solution = solver.solve(request, backend);
       return finish(request, solution, unseen, choice, backend);
     }
@@ -219,6 +224,42 @@ final class LayerProblemSolver {
 
   private void keepUsual(String why) {
     notices.add("damping-not-chosen", problem.hessian().toString(), why, Damping.USUAL);
+  }
+
+  /**
+   * Solves a corner of the problem for a while: the solver's time is to be that of its work, not of
+   * loading and compiling classes.
+   */
+  private void warmUp(SolveRequest request, Backend backend) {
+    Pattern pattern = request.pattern();
+    int group = pattern.groupSize();
+    int rows = Math.min(request.rows(), WARM_UP_ROWS);
+    int cols = Math.min(request.cols(), Math.max(group, WARM_UP_COLUMNS / group * group));
+    float[] weights = new float[rows * cols];
+    for (int row = 0; row < rows; row++) {
+      System.arraycopy(request.weights(), row * request.cols(), weights, row * cols, cols);
+    }
+    DoubleMatrix corner = DoubleMatrix.zeros(cols, cols);
+    for (int row = 0; row < cols; row++) {
+      int from = request.hessian().values().index(row, 0);
+      System.arraycopy(request.hessian().values().data(), from, corner.data(), row * cols, cols);
+    }
+    SolveRequest small =
+        new SolveRequest(
+            request.layer(),
+            weights,
+            rows,
+            cols,
+            new Hessian(corner, request.hessian().samples()),
+            SolveRequest.naturalOrder(cols),
+            pattern,
+            request.damping());
+    Solver solver =
+        Solvers.create(problem.solver(), problem.options().withTimeBudget(WARM_UP_SECONDS));
+    long start = System.nanoTime();
+    do {
+      solver.solve(small, backend);
+    } while (System.nanoTime() - start < 1e9 * WARM_UP_SECONDS);
   }
 
   private LayerResult finish(

@@ -13,7 +13,7 @@ import org.taco4j.solve.CrossValidatedDamping;
  * @param sparsity removed weights over all weights
  * @param damping the λ that was used; 0 for solvers that use none
  * @param deadColumns inputs that were 0 in every sample
- * @param seconds wall time of the solver, without reading files and choosing λ
+ * @param seconds wall time of the solver, without starting the JVM, reading files and choosing λ
  * @param gflop floating-point operations in 1e9 that the solver's algorithm needs
  * @param gflops gflop per second
  * @param dampingChoice how λ was chosen; null where it was given or could not be chosen

@@ -38,6 +38,11 @@ public record SolverOptions(
         Search.NONE, 600, Refit.LEAST_SQUARES, Precision.AUTO, /* quantization= */ null, 0);
   }
 
+  /** These options with another time budget. */
+  public SolverOptions withTimeBudget(double seconds) {
+    return new SolverOptions(search, seconds, refit, precision, quantization, seed);
+  }
+
   /**
    * The constant that a user's word names.
    *

@@ -17,6 +17,12 @@ public interface Backend {
   /** One line for logs and reports: what computes here, with versions and vector width. */
   String description();
 
+  /**
+   * {@link #description} without what does not decide results: backends of which this is the same
+   * give the same bytes.
+   */
+  String kernels();
+
   /** The threads of the parallel methods. */
   Workers workers();
 
@@ -66,6 +72,35 @@ public interface Backend {
   int cholesky(FloatMatrix a);
 
   /**
+   * {@link #cholesky(FloatMatrix)} in double; parallel.
+   *
+   * @param a [n, n]; only the lower triangle is read, and becomes L; the strict upper triangle may
+   *     hold anything afterwards
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt
+   */
+  int cholesky(DoubleMatrix a);
+
+  /**
+   * Inverts a symmetric positive definite matrix in place; parallel.
+   *
+   * @param a [n, n]; only the lower triangle is read; both triangles of the inverse are written,
+   *     exactly symmetric
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt
+   */
+  int invertPositiveDefinite(DoubleMatrix a);
+
+  /**
+   * Solves A X = B for a symmetric positive definite A and few right-hand sides; sequential.
+   *
+   * @param a [n, n]; only the lower triangle is read, and becomes the Cholesky factor L; the strict
+   *     upper triangle may hold anything afterwards
+   * @param b [n, m]: B in, X out; a transposed view where the memory holds a row for each
+   *     right-hand side
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt, B is not touched
+   */
+  int solvePositiveDefinite(DoubleMatrix a, DoubleMatrix b);
+
+  /**
    * Inverts a lower triangular matrix in place; sequential, meant for diagonal blocks of a few
    * hundred columns.
    *
@@ -101,10 +136,93 @@ public interface Backend {
   void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize);
 
   /**
+   * Exact OBS over one inverse Hessian, in float32.
+   *
+   * @param inverse H⁻¹, [n, n], symmetric
+   * @param leastPivots [n]: 1 / H_jj, which the pivot of column j cannot fall below but by rounding
+   * @param units what goes at once, and what may go at all
+   */
+  ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /** {@link #obsElimination(FloatMatrix, double[], ObsElimination.Units)} in float64. */
+  ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /**
+   * {@link #obsSweep(FloatMatrix, FloatMatrix, boolean[])} onto a grid: the inner loop of GPTQ
+   * (Frantar et al. 2022, algorithm 1); parallel. A weight w_j that the sweep reaches becomes
+   * exactly +0 where it is marked, else the nearest point of its row's grid, q = scale ·
+   * clamp(round(w_j / scale), lowest, highest), half to even, a zero as +0; and with e = (w_j - q)
+   * / M_jj: w_c -= e M_jc for all c &lt; j.
+   *
+   * @param inverse M, [b, b] lower triangular
+   * @param w [b, rows] row-major, a row for each column of the weights
+   * @param removed [b, rows], contiguous: the weights that become 0
+   * @param scale [rows], positive
+   * @param lowest [rows], whole numbers, below 2²² in magnitude
+   * @param highest [rows], as lowest
+   */
+  void quantSweep(
+      FloatMatrix inverse,
+      FloatMatrix w,
+      boolean[] removed,
+      float[] scale,
+      float[] lowest,
+      float[] highest);
+
+  /**
    * tr(W G Wᵀ), added up in double; parallel.
    *
    * @param w [rows, cols] row-major
    * @param g [cols, cols] row-major, symmetric
    */
   double quadraticForm(FloatMatrix w, DoubleMatrix g);
+
+  /** {@link #gemm(double, DoubleMatrix, DoubleMatrix, double, DoubleMatrix)}; sequential. */
+  void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c);
+
+  /**
+   * Inverts a symmetric positive definite A in place and reduces by it what the columns of R have
+   * of their own: with A = H_SS and R = H_S,:, {@code schur_j - r_jᵀ A⁻¹ r_j} turns the diagonal of
+   * H into that of the Schur complement of A in H; sequential.
+   *
+   * @param a [k, k]; only the lower triangle is read; both triangles of the inverse are written
+   * @param r [k, n] row-major
+   * @param schur [n]: in the diagonal of H, out that of the complement
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt, schur untouched
+   */
+  int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur);
+
+  /**
+   * A += alpha x yᵀ; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first m elements
+   * @param y its first n elements, no memory of A
+   */
+  void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a);
+
+  /**
+   * y = A x; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first n elements
+   * @param y its first m elements are overwritten
+   */
+  void multiply(DoubleMatrix a, double[] x, double[] y);
+
+  /**
+   * The column whose removal costs least once another has been added: the i with the smallest Σ_r
+   * (w_ri - c_i s_r)² / (g_i + inverseSchur c_i²), of equals the first; sequential. The inner loop
+   * of the search over masks.
+   *
+   * @param w [rows, n] row-major: the weights before
+   * @param g its first n elements: the diagonal of the inverse before, positive
+   * @param c [1, n] row-major: how the weights move for a unit of the added one, negated
+   * @param s its first {@code rows} elements: the added weights
+   * @param inverseSchur 1 / D of the added column
+   * @return -1 where n is 0
+   */
+  int cheapestRemoval(DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur);
 }

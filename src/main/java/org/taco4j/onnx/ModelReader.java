@@ -77,6 +77,11 @@ final class ModelReader {
     return new ModelReader(file).read();
   }
 
+  /** See {@link OnnxModel#check}. */
+  static void check(String source, GraphIndex index) {
+    new ModelReader(Path.of(source)).checkGraph(index);
+  }
+
   private Content read() {
     ByteString bytes = UnsafeByteOperations.unsafeWrap(mapModel().asByteBuffer());
     ModelProto proto = parse(bytes);

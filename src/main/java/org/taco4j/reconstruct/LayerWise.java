@@ -2,6 +2,7 @@ package org.taco4j.reconstruct;
 
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -9,6 +10,7 @@ import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.Calibrator;
 import org.taco4j.calibrate.GramKey;
 import org.taco4j.calibrate.GramMatrix;
+import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -44,6 +46,7 @@ public final class LayerWise {
   private final Backend backend;
   private final Workers workers;
   private final Notices notices;
+  private final @Nullable LayerCheckpoints checkpoints;
 
   /**
    * Layer-wise compression of a model.
@@ -53,11 +56,27 @@ public final class LayerWise {
    */
   public LayerWise(
       OnnxModel dense, OnnxModel compressed, Backend backend, Workers workers, Notices notices) {
+    this(dense, compressed, backend, workers, notices, null);
+  }
+
+  /**
+   * The same, saving each layer as it is done, and taking over the layers that were saved before.
+   *
+   * @param checkpoints of this run and its predecessors; null for none
+   */
+  public LayerWise(
+      OnnxModel dense,
+      OnnxModel compressed,
+      Backend backend,
+      Workers workers,
+      Notices notices,
+      @Nullable LayerCheckpoints checkpoints) {
     this.dense = dense;
     this.compressed = compressed;
     this.backend = backend;
     this.workers = workers;
     this.notices = notices;
+    this.checkpoints = checkpoints;
   }
 
   /** What is to be done to a layer. */
@@ -83,8 +102,9 @@ public final class LayerWise {
   /**
    * What was done to all layers.
    *
-   * @param calibrateSeconds wall time of streaming images
-   * @param solveSeconds wall time of solvers and errors
+   * @param outcomes in the order of the plans, taken over or not
+   * @param calibrateSeconds wall time of streaming images, in this run
+   * @param solveSeconds wall time of solvers and errors, in this run
    */
   public record Result(List<Outcome> outcomes, double calibrateSeconds, double solveSeconds) {}
 
@@ -93,8 +113,11 @@ public final class LayerWise {
     /** A pass over the images begins, for {@code layers} layers. */
     void calibrating(int pass, int passes, int layers);
 
-    /** A layer has been solved. */
+    /** A layer has been solved, and saved. */
     void solved(Outcome outcome);
+
+    /** These layers were done in an earlier run and are taken over; comes first, if at all. */
+    default void resumed(List<Outcome> outcomes) {}
   }
 
   /**
@@ -114,15 +137,18 @@ public final class LayerWise {
       Listener listener) {
     Map<Layer, Plan> byLayer = new HashMap<>();
     plans.forEach(plan -> byLayer.put(plan.layer(), plan));
-    List<ImageBatches> images = parts(damping, plans, calibration);
+    Map<Plan, Outcome> outcomes = resume(plans, listener);
+    // What a layer's Gram matrix is does not depend on which layers share its pass.
+    List<Plan> left = plans.stream().filter(plan -> !outcomes.containsKey(plan)).toList();
+    List<ImageBatches> images = parts(damping, left, calibration);
     int matrices = images.size() + (heldOut == null ? 0 : 1);
     List<List<Layer>> passes =
-        Calibrator.passes(plans.stream().map(Plan::layer).toList(), matrices, memory);
+        Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory);
     Calibrator calibrator = new Calibrator(dense, backend, workers);
-    List<Outcome> outcomes = new ArrayList<>();
     double calibrateSeconds = 0;
     double solveSeconds = 0;
     long garbage = 0;
+    int noted = notices.list().size();
     for (int pass = 0; pass < passes.size(); pass++) {
       List<Layer> layers = passes.get(pass);
       listener.calibrating(pass, passes.size(), layers.size());
@@ -139,9 +165,10 @@ public final class LayerWise {
       Map<GramKey, Integer> users = new HashMap<>();
       layers.forEach(layer -> Calibrator.keys(layer).forEach(k -> users.merge(k, 1, Integer::sum)));
       for (Layer layer : layers) {
-        Outcome outcome =
-            solve(Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
-        outcomes.add(outcome);
+        Plan plan = Objects.requireNonNull(byLayer.get(layer));
+        Outcome outcome = solve(plan, damping, hessians, heldOutHessians);
+        outcomes.put(plan, outcome);
+        noted = save(outcome, noted);
         listener.solved(outcome);
         for (GramKey key : Calibrator.keys(layer)) {
           if (users.merge(key, -1, Integer::sum) == 0) {
@@ -158,7 +185,7 @@ public final class LayerWise {
       calibrateSeconds += (calibrated - start) / 1e9;
       solveSeconds += (System.nanoTime() - calibrated) / 1e9;
     }
-    int dead = outcomes.stream().mapToInt(Outcome::deadColumns).sum();
+    int dead = outcomes.values().stream().mapToInt(Outcome::deadColumns).sum();
     if (dead > 0) {
       notices.add(
           "dead-columns",
@@ -168,7 +195,46 @@ public final class LayerWise {
               + " layer)",
           dead);
     }
-    return new Result(outcomes, calibrateSeconds, solveSeconds);
+    List<Outcome> inOrder =
+        plans.stream().map(plan -> Objects.requireNonNull(outcomes.get(plan))).toList();
+    return new Result(inOrder, calibrateSeconds, solveSeconds);
+  }
+
+  /** Takes over the layers that an earlier run has saved. */
+  private Map<Plan, Outcome> resume(List<Plan> plans, Listener listener) {
+    Map<Plan, Outcome> outcomes = new LinkedHashMap<>();
+    if (checkpoints == null) {
+      return outcomes;
+    }
+    for (Plan plan : plans) {
+      checkpoints
+          .load(plan)
+          .ifPresent(
+              finished -> {
+                LayerWeights.fold(compressed, plan.layer(), finished.weights());
+                finished.notices().forEach(notices::add);
+                outcomes.put(plan, finished.outcome());
+              });
+    }
+    if (!outcomes.isEmpty()) {
+      listener.resumed(List.copyOf(outcomes.values()));
+    }
+    return outcomes;
+  }
+
+  /**
+   * Saves a layer that is done with what was noted since {@code noted}; returns how many notices
+   * there are now.
+   */
+  private int save(Outcome outcome, int noted) {
+    List<Notice> all = notices.list();
+    if (checkpoints != null) {
+      Layer layer = outcome.plan().layer();
+      checkpoints.save(
+          new LayerCheckpoints.Finished(
+              outcome, LayerWeights.unfold(compressed, layer), all.subList(noted, all.size())));
+    }
+    return all.size();
   }
 
   /** The calibration images in the parts of which Gram matrices are needed: two halves, or all. */

@@ -2,7 +2,6 @@ package org.taco4j.solve;
 
 import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.FloatMatrix;
@@ -31,9 +30,6 @@ import org.taco4j.compute.FloatMatrix;
 public final class FastObcSolver implements Solver {
   /** The paper's block: the mask is chosen for this many columns at once. */
   private static final int BLOCK_COLUMNS = 128;
-
-  /** Where escalation starts when no damping was asked for. */
-  private static final double FIRST_DAMPING = 1e-8;
 
   /** Fixed borders of tasks, small enough for the first-level cache. */
   private static final int TASK_POSITIONS = 16;
@@ -69,7 +65,7 @@ public final class FastObcSolver implements Solver {
       dead[p] = request.hessian().diagonal(column[p]) == 0;
       deadColumns += dead[p] ? 1 : 0;
     }
-    Factor factor = factorise(request, column, dead, backend);
+    DampingEscalation.Damped<FloatMatrix> factor = factorise(request, column, dead, backend);
 
     float[] weights = new float[rows * cols];
     boolean[] kept = new boolean[rows * cols];
@@ -86,13 +82,13 @@ public final class FastObcSolver implements Solver {
       FloatMatrix original = change.block(first, size, 0, rows);
       FloatMatrix w = block.block(0, size, 0, rows);
       gather(request, column, dead, first, original, w, workers);
-      FloatMatrix factorBlock = factor.l.block(first, size, first, size);
+      FloatMatrix factorBlock = factor.factor().block(first, size, first, size);
       FloatMatrix inverse = copy(factorBlock);
       backend.invertLower(inverse);
 
       if (end < cols) {
         FloatMatrix fromSwept = scratch.block(0, size, 0, rows);
-        FloatMatrix coupling = factor.l.block(end, cols - end, first, size);
+        FloatMatrix coupling = factor.factor().block(end, cols - end, first, size);
         FloatMatrix swept = change.block(end, cols - end, 0, rows);
         backend.gemm(1, coupling.transposed(), swept, 0, fromSwept);
         backend.gemm(1, inverse.transposed(), fromSwept, 1, w);
@@ -117,8 +113,8 @@ public final class FastObcSolver implements Solver {
     return new LayerSolution(
         weights,
         kept,
-        factor.damping,
-        factor.escalations,
+        factor.damping(),
+        factor.escalations(),
         deadColumns,
         seconds,
         gflop,
@@ -126,32 +122,22 @@ public final class FastObcSolver implements Solver {
         backend.name());
   }
 
-  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns, and the λ it took. */
-  private record Factor(FloatMatrix l, double damping, int escalations) {}
-
-  private static Factor factorise(
+  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns. */
+  private static DampingEscalation.Damped<FloatMatrix> factorise(
       SolveRequest request, int[] column, boolean[] dead, Backend backend) {
     int cols = request.cols();
     double trace = 0;
     for (int p = 0; p < cols; p++) {
       trace += dead[p] ? 1 : request.hessian().diagonal(column[p]);
     }
+    double mean = trace / cols;
     FloatMatrix l = FloatMatrix.zeros(cols, cols);
-    double damping = request.damping();
-    for (int escalations = 0; ; escalations++) {
-      float[] diagonal = fillLower(request, column, dead, damping * trace / cols, l, backend);
-      int failed = backend.cholesky(l);
-      if (failed < 0 && isMeaningful(l, diagonal)) {
-        return new Factor(l, damping, escalations);
-      }
-      damping = Math.max(FIRST_DAMPING, damping * 10);
-      if (damping > 1) {
-        throw TacoException.numerical(
-            "layer %s: the %s is not positive definite, even with damping"
-                    .formatted(request.layer(), request.hessian().describe())
-                + " 1; are the calibration images sound?");
-      }
-    }
+    return DampingEscalation.escalate(
+        request,
+        damping -> {
+          float[] diagonal = fillLower(request, column, dead, damping * mean, l, backend);
+          return backend.cholesky(l) < 0 && isMeaningful(l, diagonal) ? l : null;
+        });
   }
 
   /**
@@ -207,10 +193,7 @@ public final class FastObcSolver implements Solver {
               }
             });
     if (!finite.get()) {
-      throw TacoException.numerical(
-          "layer %s: the Hessian holds NaN or infinite values; are the calibration images and the"
-                  .formatted(request.layer())
-              + " preprocessing sound?");
+      throw DampingEscalation.notFinite(request);
     }
     return diagonal;
   }

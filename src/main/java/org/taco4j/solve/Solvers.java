@@ -15,6 +15,10 @@ public final class Solvers {
 
   static {
     ALL.put("fast", options -> new FastObcSolver());
+    ALL.put("obc", options -> new ObcSolver(options.precision()));
+    ALL.put("hybrid", HybridObcSolver::new);
+    ALL.put("adaprune", options -> new AdaPruneSolver(options.refit()));
+    ALL.put("ziplm", options -> new ZipLmSolver());
     ALL.put("wanda", options -> new WandaSolver());
     ALL.put("magnitude", options -> new MagnitudeSolver());
   }
@@ -36,7 +40,7 @@ public final class Solvers {
   }
 
   /**
-   * The solver of that name.
+   * The solver of that name, with a search after it where the options ask for one.
    *
    * @throws TacoException of kind USAGE, with the names there are
    */
@@ -46,7 +50,8 @@ public final class Solvers {
       throw TacoException.usage(
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
-    return constructor.apply(options);
+    Solver solver = constructor.apply(options);
+    return options.search() == Search.NONE ? solver : new SearchingSolver(solver, options);
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

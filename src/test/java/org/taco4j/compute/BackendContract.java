@@ -194,6 +194,88 @@ abstract class BackendContract {
   }
 
   @Test
+  void factorsAndInvertsInDouble() {
+    Backend backend = create(new Workers(2));
+    for (int n : new int[] {1, 3, 17, 63, 64, 65, 129, 200, 300}) {
+      DoubleMatrix a = DoubleMatrix.of(new double[(n + 2) * (n + 3)], n + 2, n + 3);
+      Arrays.fill(a.data(), Double.NaN);
+      a = a.block(1, n, 2, n);
+      DoubleMatrix h = widen(hessian(n, Math.max(1, n / 2), 0.01));
+      fillLower(a, h);
+      assertEquals(-1, backend.cholesky(a), "n = " + n);
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) {
+          double sum = 0;
+          double magnitude = 0;
+          for (int k = 0; k <= j; k++) {
+            sum += a.at(i, k) * a.at(j, k);
+            magnitude += Math.abs(a.at(i, k) * a.at(j, k));
+          }
+          // As for the float factorisation above.
+          assertEquals(h.at(i, j), sum, 100 * (n + 2) * DOUBLE_UNIT * magnitude);
+        }
+      }
+      fillLower(a, h);
+      assertEquals(-1, backend.invertPositiveDefinite(a), "n = " + n);
+      for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n; j++) {
+          double sum = 0;
+          double magnitude = 0;
+          for (int k = 0; k < n; k++) {
+            sum += a.at(i, k) * h.at(k, j);
+            magnitude += Math.abs(a.at(i, k) * h.at(k, j));
+          }
+          // An error of n u times the condition number of about 1e4 in the inverse.
+          assertEquals(i == j ? 1 : 0, sum, 1e4 * n * DOUBLE_UNIT * Math.max(1, magnitude));
+          assertEquals(a.at(i, j), a.at(j, i));
+        }
+      }
+      fillLower(a, h);
+      DoubleMatrix b = DoubleMatrix.zeros(3, n).transposed();
+      for (int i = 0; i < n; i++) {
+        for (int col = 0; col < 3; col++) {
+          for (int k = 0; k < n; k++) {
+            b.data()[b.index(i, col)] += h.at(i, k) * (k % 7 - col);
+          }
+        }
+      }
+      assertEquals(-1, backend.solvePositiveDefinite(a, b), "n = " + n);
+      for (int k = 0; k < n; k++) {
+        for (int col = 0; col < 3; col++) {
+          assertEquals(k % 7 - col, b.at(k, col), 1e6 * n * DOUBLE_UNIT);
+        }
+      }
+    }
+  }
+
+  @Test
+  void namesThePivotThatIsNotPositiveInDouble() {
+    Backend backend = create(new Workers(1));
+    for (int n : new int[] {1, 17, 129, 300}) {
+      for (int bad : new int[] {0, n / 2, n - 1}) {
+        DoubleMatrix a = DoubleMatrix.zeros(n, n);
+        for (int i = 0; i < n; i++) {
+          a.data()[a.index(i, i)] = i == bad ? -1 : 2;
+        }
+        double[] before = a.data().clone();
+        assertEquals(bad, backend.cholesky(a));
+        System.arraycopy(before, 0, a.data(), 0, before.length);
+        assertEquals(bad, backend.invertPositiveDefinite(a));
+        System.arraycopy(before, 0, a.data(), 0, before.length);
+        assertEquals(bad, backend.solvePositiveDefinite(a, DoubleMatrix.zeros(n, 1)));
+      }
+    }
+  }
+
+  private static void fillLower(DoubleMatrix to, DoubleMatrix from) {
+    for (int i = 0; i < from.rows(); i++) {
+      for (int j = 0; j < from.cols(); j++) {
+        to.data()[to.index(i, j)] = j <= i ? from.at(i, j) : Double.NaN;
+      }
+    }
+  }
+
+  @Test
   void invertsTriangles() {
     Backend backend = create(new Workers(1));
     for (int n : new int[] {1, 3, 17, 127, 128}) {
@@ -265,6 +347,71 @@ abstract class BackendContract {
         }
         compareSwept(expected, actual, expectedRemoved, removed);
       }
+    }
+  }
+
+  @Test
+  void sweepsToGridsAsTheScalarTwin() {
+    for (int columns : new int[] {1, 2, 3, 17, 64, 127, 128}) {
+      for (int rows : new int[] {1, 3, 17, 129, 1021}) {
+        FloatMatrix inverse = inverseFactor(columns);
+        FloatMatrix expected = FloatMatrix.of(gaussian(columns * rows), columns, rows);
+        FloatMatrix actual = copy(expected);
+        boolean[] removed = new boolean[columns * rows];
+        for (int i = 0; i < removed.length; i++) {
+          removed[i] = random.nextInt(3) == 0;
+        }
+        float[] scale = new float[rows];
+        float[] lowest = new float[rows];
+        float[] highest = new float[rows];
+        for (int row = 0; row < rows; row++) {
+          scale[row] = 0.05f + random.nextFloat();
+          lowest[row] = -random.nextInt(6);
+          highest[row] = lowest[row] + 1 + random.nextInt(20);
+        }
+        new ScalarBackend(new Workers(1))
+            .quantSweep(inverse, expected, removed, scale, lowest, highest);
+        create(new Workers(1)).quantSweep(inverse, actual, removed, scale, lowest, highest);
+        int flipped = 0;
+        for (int row = 0; row < rows; row++) {
+          boolean same = true;
+          for (int j = 0; j < columns; j++) {
+            float point = actual.at(j, row);
+            float code = (float) Math.rint(point / scale[row]);
+            assertTrue(point == 0 || (code >= lowest[row] && code <= highest[row]));
+            assertEquals(
+                Float.floatToRawIntBits(scale[row] * code + 0f), Float.floatToRawIntBits(point));
+            assertTrue(!removed[j * rows + row] || Float.floatToRawIntBits(point) == 0);
+            same &= point == expected.at(j, row);
+          }
+          flipped += same ? 0 : 1;
+        }
+        // A weight within rounding of the middle between two points may go either way, and take
+        // the rest of its row with it: 1e-6 · 128 columns of 1e-1 steps, a row in a thousand.
+        assertTrue(flipped <= 1 + rows / 100, flipped + " of " + rows + " rows differ");
+      }
+    }
+  }
+
+  @Test
+  void roundsHalfToEven() {
+    Backend backend = create(new Workers(1));
+    float[] values = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 9, -9, -0.2f, 3.49f, 1e30f, -1e30f};
+    float[] expected = {0, 2, 2, 0, -2, -2, 7, -8, 0, 3, 7, -8};
+    int rows = values.length;
+    float[] ones = new float[rows];
+    float[] lowest = new float[rows];
+    float[] highest = new float[rows];
+    Arrays.fill(ones, 1);
+    Arrays.fill(lowest, -8);
+    Arrays.fill(highest, 7);
+    FloatMatrix w = FloatMatrix.of(values, 1, rows);
+    FloatMatrix inverse = FloatMatrix.of(new float[] {1}, 1, 1);
+    backend.quantSweep(inverse, w, new boolean[rows], ones, lowest, highest);
+    // Compared by bits: zeros are +0.
+    assertArrayEquals(expected, w.data());
+    for (float value : w.data()) {
+      assertTrue(value != 0 || Float.floatToRawIntBits(value) == 0);
     }
   }
 

@@ -1,5 +1,6 @@
 package org.taco4j.compute.simd;
 
+import java.util.Arrays;
 import java.util.Random;
 import java.util.concurrent.TimeUnit;
 import org.openjdk.jmh.annotations.AuxCounters;
@@ -65,6 +66,10 @@ public class BackendBenchmark {
   private FloatMatrix weights;
   private FloatMatrix swept;
   private boolean[] removed;
+  private final boolean[] nothing = new boolean[BLOCK * ROWS];
+  private final float[] scale = new float[ROWS];
+  private final float[] lowest = new float[ROWS];
+  private final float[] highest = new float[ROWS];
 
   /** Makes inputs, and checks the kernels against the scalar ones. */
   @Setup(Level.Trial)
@@ -114,6 +119,17 @@ public class BackendBenchmark {
     for (int i = 0; i < removed.length; i++) {
       check(Math.abs(swept.data()[i] - expected.data()[i]) < 1e-3);
     }
+    Arrays.fill(scale, 0.4f);
+    Arrays.fill(lowest, -8);
+    Arrays.fill(highest, 7);
+    sweepToGrid(new Work());
+    System.arraycopy(weights.data(), 0, expected.data(), 0, expected.data().length);
+    scalar.quantSweep(inverse, expected, nothing, scale, lowest, highest);
+    int different = 0;
+    for (int i = 0; i < removed.length; i++) {
+      different += swept.data()[i] == expected.data()[i] ? 0 : 1;
+    }
+    check(different < removed.length / 100);
   }
 
   private static FloatMatrix random(Random random, int rows, int cols) {
@@ -158,6 +174,15 @@ public class BackendBenchmark {
   public float sweep(Work work) {
     System.arraycopy(weights.data(), 0, swept.data(), 0, weights.data().length);
     kernels.obsSweep(inverse, swept, removed);
+    work.gflop += 1e-9 * BLOCK * BLOCK * ROWS;
+    return swept.at(0, 0);
+  }
+
+  /** The same block onto grids of 4 bits, nothing going. */
+  @Benchmark
+  public float sweepToGrid(Work work) {
+    System.arraycopy(weights.data(), 0, swept.data(), 0, weights.data().length);
+    kernels.quantSweep(inverse, swept, nothing, scale, lowest, highest);
     work.gflop += 1e-9 * BLOCK * BLOCK * ROWS;
     return swept.at(0, 0);
   }

@@ -27,6 +27,12 @@ interface Blas {
    */
   int factorLower(FloatMatrix a);
 
+  /** {@link #factorLower(FloatMatrix)} in double. */
+  int factorLower(DoubleMatrix a);
+
   /** Inverts a lower triangle in place, row-major; the upper one is not touched. */
   void invertLower(FloatMatrix lower);
+
+  /** {@link #invertLower(FloatMatrix)} in double. */
+  void invertLower(DoubleMatrix lower);
 }

@@ -23,6 +23,12 @@ final class ObsSweep {
   /** Columns that the matrix product updates at once: with two vectors each, 8 accumulators. */
   private static final int STEP = 4;
 
+  /**
+   * Added and taken away again, it rounds small numbers to whole ones, half to even: floats of this
+   * size are 1 apart.
+   */
+  private static final float TO_WHOLE = 0x1.8p23f;
+
   private final int columns;
 
   /** M, [columns, columns] row-major. */
@@ -59,16 +65,7 @@ final class ObsSweep {
    * @param groupSize the M of N:M, or 0 where the marks are given
    */
   void run(FloatMatrix weights, boolean[] marks, int row, int kept, int groupSize) {
-    int allRows = weights.cols();
-    int rows = Math.min(TILE_ROWS, allRows - row);
-    if (rows < TILE_ROWS) {
-      Arrays.fill(w, 0);
-      Arrays.fill(removed, false);
-    }
-    for (int j = 0; j < columns; j++) {
-      System.arraycopy(weights.data(), weights.index(j, row), w, j * TILE_ROWS, rows);
-      System.arraycopy(marks, j * allRows + row, removed, j * TILE_ROWS, rows);
-    }
+    load(weights, marks, row);
     int step = groupSize > 0 ? groupSize : STEP;
     for (int end = columns; end > 0; end -= step) {
       int first = Math.max(0, end - step);
@@ -80,11 +77,67 @@ final class ObsSweep {
         sweepColumn(j, first);
       }
     }
+    store(weights, row);
+    for (int j = 0; groupSize > 0 && j < columns; j++) {
+      int rows = Math.min(TILE_ROWS, weights.cols() - row);
+      System.arraycopy(removed, j * TILE_ROWS, marks, j * weights.cols() + row, rows);
+    }
+  }
+
+  /**
+   * Sweeps the same rows onto their grids: weights become scale · round(w / scale), between lowest
+   * and highest, or 0 where marked.
+   *
+   * @param weights [b, rows] row-major
+   * @param marks [b, rows]: what becomes 0
+   * @param scale [rows]; so are lowest and highest
+   */
+  void runToGrid(
+      FloatMatrix weights,
+      boolean[] marks,
+      int row,
+      float[] scale,
+      float[] lowest,
+      float[] highest) {
+    load(weights, marks, row);
+    float[] scales = tile(scale, row);
+    float[] lows = tile(lowest, row);
+    float[] highs = tile(highest, row);
+    for (int end = columns; end > 0; end -= STEP) {
+      int first = Math.max(0, end - STEP);
+      applyErrors(first, end);
+      for (int j = end - 1; j >= first; j--) {
+        roundColumn(j, first, scales, lows, highs);
+      }
+    }
+    store(weights, row);
+  }
+
+  /** The values of the rows of a tile, 1 beyond the last row. */
+  private static float[] tile(float[] values, int row) {
+    float[] tile = new float[TILE_ROWS];
+    Arrays.fill(tile, 1);
+    System.arraycopy(values, row, tile, 0, Math.min(TILE_ROWS, values.length - row));
+    return tile;
+  }
+
+  private void load(FloatMatrix weights, boolean[] marks, int row) {
+    int allRows = weights.cols();
+    int rows = Math.min(TILE_ROWS, allRows - row);
+    if (rows < TILE_ROWS) {
+      Arrays.fill(w, 0);
+      Arrays.fill(removed, false);
+    }
+    for (int j = 0; j < columns; j++) {
+      System.arraycopy(weights.data(), weights.index(j, row), w, j * TILE_ROWS, rows);
+      System.arraycopy(marks, j * allRows + row, removed, j * TILE_ROWS, rows);
+    }
+  }
+
+  private void store(FloatMatrix weights, int row) {
+    int rows = Math.min(TILE_ROWS, weights.cols() - row);
     for (int j = 0; j < columns; j++) {
       System.arraycopy(w, j * TILE_ROWS, weights.data(), weights.index(j, row), rows);
-      if (groupSize > 0) {
-        System.arraycopy(removed, j * TILE_ROWS, marks, j * allRows + row, rows);
-      }
     }
   }
 
@@ -161,11 +214,40 @@ final class ObsSweep {
       FloatVector error = zero.blend(weight.mul(-pivots[j]), gone);
       error.intoArray(errors, at);
       weight.blend(zero, gone).intoArray(w, at);
-      for (int c = first; c < j; c++) {
-        int to = c * TILE_ROWS + lane;
-        FloatVector factor = FloatVector.broadcast(SPECIES, m[j * columns + c]);
-        factor.fma(error, FloatVector.fromArray(SPECIES, w, to)).intoArray(w, to);
-      }
+      moveStep(j, first, lane, error);
+    }
+  }
+
+  /** Moves column j to its grid, or to 0 where it is marked, and the columns of its own step. */
+  private void roundColumn(int j, int first, float[] scale, float[] lowest, float[] highest) {
+    for (int lane = 0; lane < TILE_ROWS; lane += LANES) {
+      int at = j * TILE_ROWS + lane;
+      FloatVector weight = FloatVector.fromArray(SPECIES, w, at);
+      FloatVector step = FloatVector.fromArray(SPECIES, scale, lane);
+      FloatVector point =
+          weight
+              .div(step)
+              .max(FloatVector.fromArray(SPECIES, lowest, lane))
+              .min(FloatVector.fromArray(SPECIES, highest, lane))
+              .add(TO_WHOLE)
+              .sub(TO_WHOLE)
+              .mul(step)
+              .add(0);
+      FloatVector rounded =
+          point.blend(FloatVector.zero(SPECIES), VectorMask.fromArray(SPECIES, removed, at));
+      FloatVector error = weight.sub(rounded).mul(-pivots[j]);
+      error.intoArray(errors, at);
+      rounded.intoArray(w, at);
+      moveStep(j, first, lane, error);
+    }
+  }
+
+  /** w_c -= e_j M_jc for c in [first, j). */
+  private void moveStep(int j, int first, int lane, FloatVector error) {
+    for (int c = first; c < j; c++) {
+      int to = c * TILE_ROWS + lane;
+      FloatVector factor = FloatVector.broadcast(SPECIES, m[j * columns + c]);
+      factor.fma(error, FloatVector.fromArray(SPECIES, w, to)).intoArray(w, to);
     }
   }
 

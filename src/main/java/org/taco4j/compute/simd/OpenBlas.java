@@ -37,7 +37,9 @@ record OpenBlas(
     MethodHandle dgemm,
     MethodHandle ssyrk,
     MethodHandle spotrf,
-    MethodHandle strtri)
+    MethodHandle dpotrf,
+    MethodHandle strtri,
+    MethodHandle dtrtri)
     implements Blas {
 
   private static final int ROW_MAJOR = 101;
@@ -112,19 +114,10 @@ record OpenBlas(
                     JAVA_FLOAT,
                     ADDRESS,
                     JAVA_INT)),
-            // layout, uplo, n, a, lda
-            critical(
-                linker,
-                symbols,
-                "LAPACKE_spotrf",
-                FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT)),
-            // layout, uplo, diag, n, a, lda
-            critical(
-                linker,
-                symbols,
-                "LAPACKE_strtri",
-                FunctionDescriptor.of(
-                    JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT)));
+            critical(linker, symbols, "LAPACKE_spotrf", factorDescriptor()),
+            critical(linker, symbols, "LAPACKE_dpotrf", factorDescriptor()),
+            critical(linker, symbols, "LAPACKE_strtri", invertDescriptor()),
+            critical(linker, symbols, "LAPACKE_dtrtri", invertDescriptor()));
     openBlas.setThreads(1);
     return openBlas;
   }
@@ -140,6 +133,17 @@ record OpenBlas(
     return FunctionDescriptor.ofVoid(
         JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, JAVA_INT, scalar, ADDRESS, JAVA_INT,
         ADDRESS, JAVA_INT, scalar, ADDRESS, JAVA_INT);
+  }
+
+  /** layout, uplo, n, a, lda. */
+  private static FunctionDescriptor factorDescriptor() {
+    return FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT);
+  }
+
+  /** layout, uplo, diag, n, a, lda. */
+  private static FunctionDescriptor invertDescriptor() {
+    return FunctionDescriptor.of(
+        JAVA_INT, JAVA_INT, JAVA_BYTE, JAVA_BYTE, JAVA_INT, ADDRESS, JAVA_INT);
   }
 
   private static String text(MethodHandle function) {
@@ -238,13 +242,19 @@ record OpenBlas(
 
   @Override
   public int factorLower(FloatMatrix a) {
+    return factorLower(spotrf, a.rows(), segment(a), a.leadingDimension());
+  }
+
+  @Override
+  public int factorLower(DoubleMatrix a) {
+    return factorLower(dpotrf, a.rows(), segment(a), a.leadingDimension());
+  }
+
+  private static int factorLower(MethodHandle potrf, int n, MemorySegment a, int stride) {
     // Row-major lower is column-major upper; LAPACKE would copy a row-major matrix.
     int info;
     try {
-      info =
-          (int)
-              spotrf.invokeExact(
-                  COLUMN_MAJOR, (byte) 'U', a.rows(), segment(a), a.leadingDimension());
+      info = (int) potrf.invokeExact(COLUMN_MAJOR, (byte) 'U', n, a, stride);
     } catch (Throwable e) {
       throw unexpected(e);
     }
@@ -254,17 +264,18 @@ record OpenBlas(
 
   @Override
   public void invertLower(FloatMatrix lower) {
+    invertLower(strtri, lower.rows(), segment(lower), lower.leadingDimension());
+  }
+
+  @Override
+  public void invertLower(DoubleMatrix lower) {
+    invertLower(dtrtri, lower.rows(), segment(lower), lower.leadingDimension());
+  }
+
+  private static void invertLower(MethodHandle trtri, int n, MemorySegment lower, int stride) {
     int info;
     try {
-      info =
-          (int)
-              strtri.invokeExact(
-                  COLUMN_MAJOR,
-                  (byte) 'U',
-                  (byte) 'N',
-                  lower.rows(),
-                  segment(lower),
-                  lower.leadingDimension());
+      info = (int) trtri.invokeExact(COLUMN_MAJOR, (byte) 'U', (byte) 'N', n, lower, stride);
     } catch (Throwable e) {
       throw unexpected(e);
     }

@@ -1,11 +1,13 @@
 package org.taco4j.compute.simd;
 
 import java.util.Arrays;
+import java.util.function.IntConsumer;
 import jdk.incubator.vector.FloatVector;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.ObsElimination;
 
 /**
  * The kernels on vector instructions, spread over the workers by tiles whose borders depend on the
@@ -77,10 +79,14 @@ public final class SimdBackend implements Backend {
 
   @Override
   public String description() {
+    return "%s, %d threads".formatted(kernels(), workers.threads());
+  }
+
+  @Override
+  public String kernels() {
     String missing =
         OpenBlas.get().library() != null ? "" : " (no OpenBLAS: " + OpenBlas.get().failure() + ")";
-    return "simd: %s%s, %d-bit vectors, %d threads"
-        .formatted(blas.description(), missing, vectorBits(), workers.threads());
+    return "simd: %s%s, %d-bit vectors".formatted(blas.description(), missing, vectorBits());
   }
 
   @Override
@@ -226,6 +232,226 @@ public final class SimdBackend implements Backend {
   }
 
   @Override
+  public int cholesky(DoubleMatrix a) {
+    return cholesky(a, workers::forEach);
+  }
+
+  /** Something that runs a number of tasks: on all threads, or on this one. */
+  @FunctionalInterface
+  private interface Loop {
+    void forEach(int count, IntConsumer task);
+  }
+
+  private static void forEachHere(int count, IntConsumer task) {
+    for (int i = 0; i < count; i++) {
+      task.accept(i);
+    }
+  }
+
+  /** {@link #cholesky(FloatMatrix)} in double. */
+  private int cholesky(DoubleMatrix a, Loop loop) {
+    int n = a.rows();
+    int block = doubleBlock(n);
+    for (int first = 0; first < n; first += block) {
+      int size = Math.min(block, n - first);
+      int done = first;
+      DoubleMatrix left = a.block(first, size, 0, done);
+      int tiles = (n - first + block - 1) / block;
+      if (done > 0) {
+        loop.forEach(
+            tiles,
+            tile -> {
+              int row = done + tile * block;
+              int rows = Math.min(block, n - row);
+              DoubleMatrix to = a.block(row, rows, done, size);
+              blas.gemm(-1, a.block(row, rows, 0, done), left.transposed(), 1, to);
+            });
+      }
+      DoubleMatrix diagonal = a.block(first, size, first, size);
+      int failed = blas.factorLower(diagonal);
+      if (failed >= 0) {
+        return first + failed;
+      }
+      if (tiles > 1) {
+        DoubleMatrix inverse = invertedLower(diagonal);
+        loop.forEach(
+            tiles - 1,
+            tile -> {
+              int row = done + size + tile * block;
+              DoubleMatrix panel = a.block(row, Math.min(block, n - row), done, size);
+              blas.gemm(1, copy(panel), inverse.transposed(), 0, panel);
+            });
+      }
+    }
+    return -1;
+  }
+
+  /** Columns of a block of the double factorisations: small matrices too give work to threads. */
+  private static int doubleBlock(int n) {
+    return n <= 1024 ? CHOLESKY_BLOCK / 2 : CHOLESKY_BLOCK;
+  }
+
+  /**
+   * By M = L⁻¹ and A⁻¹ = Mᵀ M. The block columns of M are independent of each other: M_ij = -M_ii
+   * Σ_k L_ik M_kj over j &lt;= k &lt; i.
+   */
+  @Override
+  public int invertPositiveDefinite(DoubleMatrix a) {
+    int failed = cholesky(a);
+    if (failed >= 0) {
+      return failed;
+    }
+    int n = a.rows();
+    int block = doubleBlock(n);
+    int blocks = (n + block - 1) / block;
+    DoubleMatrix m = DoubleMatrix.zeros(n, n);
+    workers.forEach(
+        blocks,
+        b -> {
+          int first = b * block;
+          int size = Math.min(block, n - first);
+          DoubleMatrix inverse = invertedLower(a.block(first, size, first, size));
+          copy(inverse, m.block(first, size, first, size));
+        });
+    workers.forEach(
+        blocks - 1,
+        b -> {
+          int first = b * block;
+          double[] scratch = new double[block * block];
+          for (int row = first + block; row < n; row += block) {
+            int rows = Math.min(block, n - row);
+            int depth = row - first;
+            DoubleMatrix sum = DoubleMatrix.of(scratch, block, block).block(0, rows, 0, block);
+            blas.gemm(
+                1, a.block(row, rows, first, depth), m.block(first, depth, first, block), 0, sum);
+            blas.gemm(-1, m.block(row, rows, row, rows), sum, 0, m.block(row, rows, first, block));
+          }
+        });
+    workers.forEach(
+        blocks * (blocks + 1) / 2,
+        tile -> {
+          // Row after row of tiles of the lower triangle: the deep products first.
+          int i = (int) ((Math.sqrt(8.0 * tile + 1) - 1) / 2);
+          int row = i * block;
+          int rows = Math.min(block, n - row);
+          int col = (tile - i * (i + 1) / 2) * block;
+          int cols = Math.min(block, n - col);
+          DoubleMatrix to = a.block(row, rows, col, cols);
+          DoubleMatrix left = m.block(row, n - row, row, rows).transposed();
+          blas.gemm(1, left, m.block(row, n - row, col, cols), 0, to);
+          mirrorLower(to, a.block(col, cols, row, rows));
+        });
+    return -1;
+  }
+
+  /** {@code to = fromᵀ}; of a tile on the diagonal, which is its own mirror, the lower triangle. */
+  private static void mirrorLower(DoubleMatrix from, DoubleMatrix to) {
+    boolean isDiagonal = from.offset() == to.offset();
+    for (int i = 0; i < from.rows(); i++) {
+      for (int j = 0; j < (isDiagonal ? i : from.cols()); j++) {
+        to.data()[to.index(j, i)] = from.at(i, j);
+      }
+    }
+  }
+
+  @Override
+  public int solvePositiveDefinite(DoubleMatrix a, DoubleMatrix b) {
+    int failed = cholesky(a, SimdBackend::forEachHere);
+    if (failed >= 0) {
+      return failed;
+    }
+    int n = a.rows();
+    double[] l = a.data();
+    double[] x = new double[n];
+    for (int col = 0; col < b.cols(); col++) {
+      // Both substitutions run along the rows of L: L y = b by dot products, Lᵀ x = y by updates.
+      for (int i = 0; i < n; i++) {
+        int row = a.index(i, 0);
+        x[i] = (b.at(i, col) - DoubleLoops.dot(l, row, x, i)) / l[row + i];
+      }
+      for (int i = n - 1; i >= 0; i--) {
+        int row = a.index(i, 0);
+        x[i] /= l[row + i];
+        DoubleLoops.subtractMultiple(x[i], l, row, x, i);
+      }
+      for (int i = 0; i < n; i++) {
+        b.data()[b.index(i, col)] = x[i];
+      }
+    }
+    return -1;
+  }
+
+  /** The inverse of a lower triangle, zeros above it. */
+  private DoubleMatrix invertedLower(DoubleMatrix lower) {
+    DoubleMatrix inverse = copy(lower);
+    blas.invertLower(inverse);
+    for (int i = 0; i < inverse.rows(); i++) {
+      int row = inverse.index(i, 0);
+      Arrays.fill(inverse.data(), row + i + 1, row + inverse.cols(), 0);
+    }
+    return inverse;
+  }
+
+  @Override
+  public void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    DoubleMatrix.checkProduct(a, b, c);
+    blas.gemm(alpha, a, b, beta, c);
+  }
+
+  /**
+   * With M = L⁻¹ the reduction of column j is ‖M r_j‖², half the work of the product with the
+   * inverse as M is triangular, and the inverse is MᵀM; both block row by block row.
+   */
+  @Override
+  public int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur) {
+    int failed = cholesky(a, SimdBackend::forEachHere);
+    if (failed >= 0) {
+      return failed;
+    }
+    int n = a.rows();
+    int block = doubleBlock(n);
+    DoubleMatrix m = invertedLower(a);
+    DoubleMatrix scratch = DoubleMatrix.zeros(Math.min(block, n), r.cols());
+    for (int row = 0; row < n; row += block) {
+      int rows = Math.min(block, n - row);
+      int end = row + rows;
+      DoubleMatrix product = scratch.block(0, rows, 0, r.cols());
+      blas.gemm(1, m.block(row, rows, 0, end), r.block(0, end, 0, r.cols()), 0, product);
+      for (int i = 0; i < rows; i++) {
+        SupportLoops.subtractSquares(product.data(), product.index(i, 0), schur, r.cols());
+      }
+      DoubleMatrix to = a.block(row, rows, 0, end);
+      blas.gemm(
+          1, m.block(row, n - row, row, rows).transposed(), m.block(row, n - row, 0, end), 0, to);
+      mirrorLower(to.block(0, rows, row, rows), to.block(0, rows, row, rows));
+      if (row > 0) {
+        mirrorLower(to.block(0, rows, 0, row), a.block(0, row, row, rows));
+      }
+    }
+    return -1;
+  }
+
+  @Override
+  public void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a) {
+    for (int i = 0; i < a.rows(); i++) {
+      SupportLoops.addMultiple(alpha * x[i], y, a.data(), a.index(i, 0), a.cols());
+    }
+  }
+
+  @Override
+  public void multiply(DoubleMatrix a, double[] x, double[] y) {
+    for (int i = 0; i < a.rows(); i++) {
+      y[i] = DoubleLoops.dot(a.data(), a.index(i, 0), x, a.cols());
+    }
+  }
+
+  @Override
+  public int cheapestRemoval(
+      DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur) {
+    return SupportLoops.cheapestRemoval(w, g, c, s, inverseSchur);
+  }
+
+  @Override
   public void invertLower(FloatMatrix lower) {
     blas.invertLower(lower);
     for (int i = 0; i < lower.rows(); i++) {
@@ -236,17 +462,33 @@ public final class SimdBackend implements Backend {
 
   @Override
   public void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed) {
-    sweep(inverse, w, removed, 0, 0);
+    sweep(inverse, w, (sweep, row) -> sweep.run(w, removed, row, 0, 0));
   }
 
   @Override
   public void obsSweep(
       FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize) {
-    sweep(inverse, w, removed, kept, groupSize);
+    sweep(inverse, w, (sweep, row) -> sweep.run(w, removed, row, kept, groupSize));
   }
 
-  private void sweep(
-      FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize) {
+  @Override
+  public void quantSweep(
+      FloatMatrix inverse,
+      FloatMatrix w,
+      boolean[] removed,
+      float[] scale,
+      float[] lowest,
+      float[] highest) {
+    sweep(inverse, w, (sweep, row) -> sweep.runToGrid(w, removed, row, scale, lowest, highest));
+  }
+
+  /** The sweep of one tile of rows. */
+  @FunctionalInterface
+  private interface TileSweep {
+    void accept(ObsSweep sweep, int row);
+  }
+
+  private void sweep(FloatMatrix inverse, FloatMatrix w, TileSweep tileSweep) {
     // Two tiles at least share the copy of M that an ObsSweep holds.
     int taskRows = 4 * ObsSweep.TILE_ROWS;
     workers.forEach(
@@ -255,9 +497,25 @@ public final class SimdBackend implements Backend {
           ObsSweep sweep = new ObsSweep(inverse);
           int end = Math.min(w.cols(), (task + 1) * taskRows);
           for (int row = task * taskRows; row < end; row += ObsSweep.TILE_ROWS) {
-            sweep.run(w, removed, row, kept, groupSize);
+            tileSweep.accept(sweep, row);
           }
         });
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new FloatBlockElimination(inverse, leastPivots, units)
+        : new FloatElimination(inverse, leastPivots, units);
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new DoubleBlockElimination(inverse, leastPivots, units)
+        : new DoubleElimination(inverse, leastPivots, units);
   }
 
   /**
@@ -320,5 +578,17 @@ public final class SimdBackend implements Backend {
           source.data(), source.index(row, 0), copy.data(), copy.index(row, 0), source.cols());
     }
     return copy;
+  }
+
+  private static DoubleMatrix copy(DoubleMatrix source) {
+    DoubleMatrix copy = DoubleMatrix.zeros(source.rows(), source.cols());
+    copy(source, copy);
+    return copy;
+  }
+
+  private static void copy(DoubleMatrix from, DoubleMatrix to) {
+    for (int row = 0; row < from.rows(); row++) {
+      System.arraycopy(from.data(), from.index(row, 0), to.data(), to.index(row, 0), from.cols());
+    }
   }
 }

@@ -62,6 +62,30 @@ record VectorBlas() implements Blas {
   }
 
   @Override
+  public int factorLower(DoubleMatrix a) {
+    // Right-looking: the rank-1 update of what remains runs along rows.
+    int n = a.rows();
+    double[] l = a.data();
+    double[] column = new double[n];
+    for (int k = 0; k < n; k++) {
+      double pivot = a.at(k, k);
+      if (!(pivot > 0 && pivot <= Double.MAX_VALUE)) {
+        return k;
+      }
+      double root = Math.sqrt(pivot);
+      l[a.index(k, k)] = root;
+      for (int i = k + 1; i < n; i++) {
+        column[i] = a.at(i, k) / root;
+        l[a.index(i, k)] = column[i];
+      }
+      for (int i = k + 1; i < n; i++) {
+        subtractMultiple(column[i], column, k + 1, l, a.index(i, k + 1), i - k);
+      }
+    }
+    return -1;
+  }
+
+  @Override
   public void invertLower(FloatMatrix lower) {
     // Row i of the inverse: -1/L_ii times the sum over k < i of L_ik times row k, which is done.
     int n = lower.rows();
@@ -81,8 +105,35 @@ record VectorBlas() implements Blas {
     }
   }
 
+  @Override
+  public void invertLower(DoubleMatrix lower) {
+    // Row i of the inverse: -1/L_ii times the sum over k < i of L_ik times row k, which is done.
+    int n = lower.rows();
+    double[] m = lower.data();
+    double[] sum = new double[n];
+    for (int i = 0; i < n; i++) {
+      int row = lower.index(i, 0);
+      double pivot = 1 / m[row + i];
+      Arrays.fill(sum, 0, i, 0);
+      for (int k = 0; k < i; k++) {
+        subtractMultiple(m[row + k], m, lower.index(k, 0), sum, 0, k + 1);
+      }
+      for (int j = 0; j < i; j++) {
+        m[row + j] = sum[j] * pivot;
+      }
+      m[row + i] = pivot;
+    }
+  }
+
   private static void subtractMultiple(
       float factor, float[] from, int fromStart, float[] to, int toStart, int count) {
+    for (int j = 0; j < count; j++) {
+      to[toStart + j] -= factor * from[fromStart + j];
+    }
+  }
+
+  private static void subtractMultiple(
+      double factor, double[] from, int fromStart, double[] to, int toStart, int count) {
     for (int j = 0; j < count; j++) {
       to[toStart + j] -= factor * from[fromStart + j];
     }

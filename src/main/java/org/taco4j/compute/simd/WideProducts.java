@@ -40,7 +40,17 @@ record WideProducts(OpenBlas library, VectorBlas vectors) implements Blas {
   }
 
   @Override
+  public int factorLower(DoubleMatrix a) {
+    return library.factorLower(a);
+  }
+
+  @Override
   public void invertLower(FloatMatrix lower) {
+    library.invertLower(lower);
+  }
+
+  @Override
+  public void invertLower(DoubleMatrix lower) {
     library.invertLower(lower);
   }
 }

@@ -18,6 +18,7 @@ import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.Solvers;
@@ -286,6 +287,14 @@ final class LayerProblemSolver {
           "the Hessian could be factored only with damping " + solution.damping(),
           solution.damping());
     }
+    if (solution.search() != null
+        && solution.search().stopped() != SearchReport.Stopped.CONVERGED) {
+      notices.add(
+          "search-stopped",
+          problem.weights().toString(),
+          "search: " + solution.search().stopped(),
+          solution.search().seconds());
+    }
     if (problem.outputs().weights() != null) {
       NpyFile.write(problem.outputs().weights(), after, rows, cols);
     }
@@ -310,6 +319,7 @@ final class LayerProblemSolver {
         request.pattern().toString(),
         rows,
         cols,
+        solution.search(),
         choice,
         notices.list());
   }

@@ -17,6 +17,9 @@ public final class HybridObcSolver implements Solver {
   /** Work of the swaps, by that of preparing a row for them. */
   private static final double SWAP_FACTOR = 2;
 
+  /** Decide for each layer problem by itself. */
+  static final int NO_LIMIT = -1;
+
   private final SolverOptions options;
   private final int columnLimit;
 
@@ -25,14 +28,14 @@ public final class HybridObcSolver implements Solver {
 
   /** A solver that decides for each layer problem by itself, with the time budget for each. */
   public HybridObcSolver(SolverOptions options) {
-    this(options, -1);
+    this(options, NO_LIMIT);
   }
 
   /**
    * A solver with a decision for all layers.
    *
    * @param columnLimit the widest problems that exact OBC solves, as {@link #columnLimit} finds it;
-   *     -1 to decide for each problem by itself
+   *     {@link #NO_LIMIT} to decide for each problem by itself
    */
   public HybridObcSolver(SolverOptions options, int columnLimit) {
     this.options = options;
@@ -54,7 +57,7 @@ public final class HybridObcSolver implements Solver {
     Solvers.requireSupport(this, request);
     Shape shape = new Shape(request.rows(), request.cols(), request.pattern());
     boolean exact =
-        columnLimit < 0
+        columnLimit == NO_LIMIT
             ? obcSeconds(shape, options.precision()) <= options.timeBudget()
             : request.cols() <= columnLimit;
     if (exact) {

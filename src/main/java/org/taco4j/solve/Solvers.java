@@ -3,7 +3,6 @@ package org.taco4j.solve;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.function.Function;
 import org.taco4j.common.TacoException;
 
 /** The solvers by name. */
@@ -11,16 +10,22 @@ public final class Solvers {
   /** The solver that is used where none is named. */
   public static final String DEFAULT = "fast";
 
-  private static final Map<String, Function<SolverOptions, Solver>> ALL = new LinkedHashMap<>();
+  /** Makes a solver; the limit is that of {@link HybridObcSolver}. */
+  @FunctionalInterface
+  private interface Constructor {
+    Solver create(SolverOptions options, int columnLimit);
+  }
+
+  private static final Map<String, Constructor> ALL = new LinkedHashMap<>();
 
   static {
-    ALL.put("fast", options -> new FastObcSolver());
-    ALL.put("obc", options -> new ObcSolver(options.precision()));
+    ALL.put("fast", (options, limit) -> new FastObcSolver());
+    ALL.put("obc", (options, limit) -> new ObcSolver(options.precision()));
     ALL.put("hybrid", HybridObcSolver::new);
-    ALL.put("adaprune", options -> new AdaPruneSolver(options.refit()));
-    ALL.put("ziplm", options -> new ZipLmSolver());
-    ALL.put("wanda", options -> new WandaSolver());
-    ALL.put("magnitude", options -> new MagnitudeSolver());
+    ALL.put("adaprune", (options, limit) -> new AdaPruneSolver(options.refit()));
+    ALL.put("ziplm", (options, limit) -> new ZipLmSolver());
+    ALL.put("wanda", (options, limit) -> new WandaSolver());
+    ALL.put("magnitude", (options, limit) -> new MagnitudeSolver());
   }
 
   private Solvers() {}
@@ -45,12 +50,21 @@ public final class Solvers {
    * @throws TacoException of kind USAGE, with the names there are
    */
   public static Solver create(String name, SolverOptions options) {
-    Function<SolverOptions, Solver> constructor = ALL.get(name);
+    return create(name, options, HybridObcSolver.NO_LIMIT);
+  }
+
+  /**
+   * {@link #create(String, SolverOptions)} for a layer among others.
+   *
+   * @param columnLimit the widest layers that the hybrid solver solves exactly
+   */
+  static Solver create(String name, SolverOptions options, int columnLimit) {
+    Constructor constructor = ALL.get(name);
     if (constructor == null) {
       throw TacoException.usage(
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
-    Solver solver = constructor.apply(options);
+    Solver solver = constructor.create(options, columnLimit);
     return options.search() == Search.NONE ? solver : new SearchingSolver(solver, options);
   }
 

@@ -1,0 +1,39 @@
+package org.taco4j.solve;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/** Solvers for all layers of a model, which share one time budget. */
+public final class SolverPlan {
+  private static final String HYBRID = "hybrid";
+
+  private SolverPlan() {}
+
+  /** A layer, and the name of its solver. */
+  public record Task(String solver, HybridObcSolver.Shape shape) {}
+
+  /**
+   * The solvers, in the order of the tasks. Exact OBC goes to as many of the hybrid's layers as the
+   * budget allows, the narrow ones first; searches get shares of the budget in proportion to their
+   * work. Both follow from shapes alone.
+   *
+   * @param options whose time budget is for all layers together
+   * @throws org.taco4j.common.TacoException of kind USAGE for an unknown solver
+   */
+  public static List<Solver> of(List<Task> tasks, SolverOptions options) {
+    int limit =
+        HybridObcSolver.columnLimit(
+            tasks.stream().filter(task -> task.solver().equals(HYBRID)).map(Task::shape).toList(),
+            options.precision(),
+            options.timeBudget());
+    double work =
+        tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).sum();
+    List<Solver> solvers = new ArrayList<>();
+    for (Task task : tasks) {
+      double share = HybridObcSolver.swapSeconds(task.shape()) / work;
+      SolverOptions own = options.withTimeBudget(share * options.timeBudget());
+      solvers.add(Solvers.create(task.solver(), own, limit));
+    }
+    return solvers;
+  }
+}

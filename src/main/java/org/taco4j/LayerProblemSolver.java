@@ -18,6 +18,7 @@ import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.Solvers;
@@ -26,6 +27,10 @@ import org.taco4j.solve.Solvers;
 final class LayerProblemSolver {
   /** By how much, relative to √(H_ii H_jj), mirrored elements may differ: rounding in float32. */
   private static final double ASYMMETRY = 1e-5;
+
+  private static final int WARM_UP_ROWS = 32;
+  private static final int WARM_UP_COLUMNS = 256;
+  private static final double WARM_UP_SECONDS = 0.3;
 
   private final LayerProblem problem;
   private final Notices notices;
@@ -85,6 +90,7 @@ final class LayerProblemSolver {
         choice = chooseDamping(request, solver, backend);
         request = choice == null ? request : request.withDamping(choice.damping());
       }
+      warmUp(request, backend);
       LayerSolution solution = solver.solve(request, backend);
       return finish(request, solution, unseen, choice, backend);
     }
@@ -221,6 +227,42 @@ final class LayerProblemSolver {
     notices.add("damping-not-chosen", problem.hessian().toString(), why, Damping.USUAL);
   }
 
+  /**
+   * Solves a corner of the problem for a while: the solver's time is to be that of its work, not of
+   * loading and compiling classes.
+   */
+  private void warmUp(SolveRequest request, Backend backend) {
+    Pattern pattern = request.pattern();
+    int group = pattern.groupSize();
+    int rows = Math.min(request.rows(), WARM_UP_ROWS);
+    int cols = Math.min(request.cols(), Math.max(group, WARM_UP_COLUMNS / group * group));
+    float[] weights = new float[rows * cols];
+    for (int row = 0; row < rows; row++) {
+      System.arraycopy(request.weights(), row * request.cols(), weights, row * cols, cols);
+    }
+    DoubleMatrix corner = DoubleMatrix.zeros(cols, cols);
+    for (int row = 0; row < cols; row++) {
+      int from = request.hessian().values().index(row, 0);
+      System.arraycopy(request.hessian().values().data(), from, corner.data(), row * cols, cols);
+    }
+    SolveRequest small =
+        new SolveRequest(
+            request.layer(),
+            weights,
+            rows,
+            cols,
+            new Hessian(corner, request.hessian().samples()),
+            SolveRequest.naturalOrder(cols),
+            pattern,
+            request.damping());
+    Solver solver =
+        Solvers.create(problem.solver(), problem.options().withTimeBudget(WARM_UP_SECONDS));
+    long start = System.nanoTime();
+    do {
+      solver.solve(small, backend);
+    } while (System.nanoTime() - start < 1e9 * WARM_UP_SECONDS);
+  }
+
   private LayerResult finish(
       SolveRequest request,
       LayerSolution solution,
@@ -244,6 +286,14 @@ final class LayerProblemSolver {
           problem.hessian().toString(),
           "the Hessian could be factored only with damping " + solution.damping(),
           solution.damping());
+    }
+    if (solution.search() != null
+        && solution.search().stopped() != SearchReport.Stopped.CONVERGED) {
+      notices.add(
+          "search-stopped",
+          problem.weights().toString(),
+          "search: " + solution.search().stopped(),
+          solution.search().seconds());
     }
     if (problem.outputs().weights() != null) {
       NpyFile.write(problem.outputs().weights(), after, rows, cols);
@@ -269,6 +319,7 @@ final class LayerProblemSolver {
         request.pattern().toString(),
         rows,
         cols,
+        solution.search(),
         choice,
         notices.list());
   }

@@ -4,6 +4,7 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notice;
 import org.taco4j.solve.CrossValidatedDamping;
+import org.taco4j.solve.SearchReport;
 
 /**
  * What became of a layer problem: the JSON of {@code taco solve}.
@@ -13,9 +14,10 @@ import org.taco4j.solve.CrossValidatedDamping;
  * @param sparsity removed weights over all weights
  * @param damping the λ that was used; 0 for solvers that use none
  * @param deadColumns inputs that were 0 in every sample
- * @param seconds wall time of the solver, without reading files and choosing λ
+ * @param seconds wall time of the solver, without starting the JVM, reading files and choosing λ
  * @param gflop floating-point operations in 1e9 that the solver's algorithm needs
  * @param gflops gflop per second
+ * @param search what the search after the solver did; null without one
  * @param dampingChoice how λ was chosen; null where it was given or could not be chosen
  */
 public record LayerResult(
@@ -32,5 +34,6 @@ public record LayerResult(
     String pattern,
     int rows,
     int cols,
+    @Nullable SearchReport search,
     CrossValidatedDamping.@Nullable Choice dampingChoice,
     List<Notice> notices) {}

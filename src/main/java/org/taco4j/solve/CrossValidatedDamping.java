@@ -21,8 +21,11 @@ public final class CrossValidatedDamping {
   private static final double THIRD = Math.cbrt(10);
   private static final double INDIFFERENCE = 0.05;
 
-  /** Of a layer with more rows, so many that are evenly spread are solved. */
+  /** Of a layer with more rows, so many that are evenly spread are solved; fewer of wide ones. */
   private static final int SAMPLE_ROWS = 64;
+
+  private static final int SAMPLE_ROWS_OF_WIDE = 32;
+  private static final int WIDE_COLUMNS = 512;
 
   private CrossValidatedDamping() {}
 
@@ -47,8 +50,8 @@ public final class CrossValidatedDamping {
       double damping, List<Point> curve, String solver, int rows, int splits, double seconds) {}
 
   /**
-   * Chooses λ for a layer problem. FastOBC stands in for OBC and what is built on it, which are
-   * dearer: on the golden cases its curve has its valley at the same place.
+   * Chooses λ for a layer problem, with the solver itself: FastOBC in the place of OBC, which would
+   * be cheaper, wants more damping than OBC where samples are many. A search is left out.
    *
    * @param request its damping and its Hessian are not looked at
    * @param solver for which λ is sought
@@ -57,8 +60,7 @@ public final class CrossValidatedDamping {
   public static Choice choose(
       SolveRequest request, Solver solver, List<SplitHessian> splits, Backend backend) {
     long start = System.nanoTime();
-    Solver fast = new FastObcSolver();
-    Solver probe = fast.supports(request.pattern()) ? fast : solver;
+    Solver probe = solver.withoutSearch();
     int[] rows = sampleRows(request);
     float[] weights = new float[rows.length * request.cols()];
     for (int i = 0; i < rows.length; i++) {
@@ -104,9 +106,10 @@ public final class CrossValidatedDamping {
 
   /** Evenly spread rows; whole sets of rows where they share a mask. */
   private static int[] sampleRows(SolveRequest request) {
-    int set = request.pattern() instanceof Pattern.RowBlock block ? block.rows() : 1;
+    int set = request.pattern().maskRows();
     int sets = request.rows() / set;
-    int wanted = Math.max(1, SAMPLE_ROWS / set);
+    int most = request.cols() <= WIDE_COLUMNS ? SAMPLE_ROWS : SAMPLE_ROWS_OF_WIDE;
+    int wanted = Math.max(1, most / set);
     if (sets <= wanted) {
       return SolveRequest.naturalOrder(request.rows());
     }

@@ -23,6 +23,11 @@ final class SearchingSolver implements Solver {
   }
 
   @Override
+  public Solver withoutSearch() {
+    return solver;
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     LayerSolution solution = solver.solve(request, backend);
     if (solution.search() != null && options.search() == Search.SWAP) {

@@ -15,6 +15,11 @@ public interface Solver {
     return true;
   }
 
+  /** The solver beneath, where this one searches on from what another gives; else this one. */
+  default Solver withoutSearch() {
+    return this;
+  }
+
   /**
    * Solves one layer problem, with all threads of the backend; not to be called from a task of its
    * workers.

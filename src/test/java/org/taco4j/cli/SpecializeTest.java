@@ -240,12 +240,8 @@ class SpecializeTest {
     report.path("layers").forEach(layer -> dampings.add(layer.path("damping").asDouble()));
     // Three images a class: the head sees fewer samples than it has columns.
     assertTrue(dampings.stream().anyMatch(damping -> damping > 0.01), dampings.toString());
-    byte[] once = model(run);
-    assertArrayEquals(once, model(specialize("again", with(task, "--threads", "1"))));
-    Path small = specialize("small", with(task, "--memory", "1k"));
-    assertArrayEquals(once, model(small));
-    JsonNode unused = report(specialize("unused", with(task, "--solver", "wanda")));
-    assertTrue(unused.path("notices").toString().contains("damping-not-chosen"));
+    Path small = specialize("small", with(task, "--threads", "1", "--memory", "1k"));
+    assertArrayEquals(model(run), model(small));
   }
 
   private static Object[] with(Object[] arguments, Object... more) {

@@ -1,5 +1,7 @@
 package org.taco4j.solve;
 
+import org.jspecify.annotations.Nullable;
+
 /**
  * What a solver made of a layer problem.
  *
@@ -14,6 +16,8 @@ package org.taco4j.solve;
  * @param gflop floating-point operations in 1e9 that the algorithm needs, bookkeeping not counted
  * @param solver the solver's name
  * @param backend the backend's name
+ * @param grid what the weights lie on, exactly: each is a float scale times a whole number; null
+ *     where they are not quantised
  */
 @SuppressWarnings("ArrayRecordComponent") // large results, owned by whoever asked for them
 public record LayerSolution(
@@ -25,7 +29,32 @@ public record LayerSolution(
     double seconds,
     double gflop,
     String solver,
-    String backend) {
+    String backend,
+    @Nullable QuantizationGrid grid) {
+
+  /** A solution whose weights are not quantised. */
+  public LayerSolution(
+      float[] weights,
+      boolean[] kept,
+      double damping,
+      int dampingEscalations,
+      int deadColumns,
+      double seconds,
+      double gflop,
+      String solver,
+      String backend) {
+    this(
+        weights,
+        kept,
+        damping,
+        dampingEscalations,
+        deadColumns,
+        seconds,
+        gflop,
+        solver,
+        backend,
+        /* grid= */ null);
+  }
 
   /** How many weights were removed. */
   public long removed() {

@@ -13,6 +13,7 @@ public final class Solvers {
   static {
     ALL.put("fast", options -> new FastObcSolver());
     ALL.put("ziplm", options -> new ZipLmSolver());
+    ALL.put("gptq", options -> new GptqSolver(options.quantization()));
     ALL.put("wanda", options -> new WandaSolver());
     ALL.put("magnitude", options -> new MagnitudeSolver());
   }
@@ -34,7 +35,7 @@ public final class Solvers {
   }
 
   /**
-   * The solver of that name.
+   * The solver of that name; where a quantisation is asked for, with it.
    *
    * @throws TacoException of kind USAGE, with the names there are
    */
@@ -44,7 +45,11 @@ public final class Solvers {
       throw TacoException.usage(
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
-    return constructor.apply(options);
+    Solver solver = constructor.apply(options);
+    Quantization quantization = options.quantization();
+    return quantization == null || solver instanceof GptqSolver
+        ? solver
+        : new QuantizingSolver(solver, quantization);
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

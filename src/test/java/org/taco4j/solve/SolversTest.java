@@ -31,7 +31,7 @@ final class SolversTest {
 
   @Test
   void areFoundByName() {
-    assertEquals(List.of("fast", "ziplm", "wanda", "magnitude"), Solvers.names());
+    assertEquals(List.of("fast", "ziplm", "gptq", "wanda", "magnitude"), Solvers.names());
     for (String name : Solvers.names()) {
       assertEquals(name, Solvers.byName(name).name());
     }

@@ -2,7 +2,10 @@ package org.taco4j;
 
 import org.taco4j.common.Notice;
 
-/** Is told how a run gets on. All methods are called by the thread that runs it. */
+/**
+ * Is told how a run gets on. All methods are called by the thread that runs it, but for the {@link
+ * #message} that says how to resume when the process is told to end.
+ */
 public interface Progress {
   /** Is told nothing. */
   Progress SILENT =

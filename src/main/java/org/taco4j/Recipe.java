@@ -20,7 +20,13 @@ import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.Precision;
+import org.taco4j.solve.Quantization;
+import org.taco4j.solve.Refit;
+import org.taco4j.solve.Search;
+import org.taco4j.solve.SolverOptions;
 import org.taco4j.solve.Solvers;
 
 /**
@@ -41,7 +47,16 @@ import org.taco4j.solve.Solvers;
  * @param pattern what is removed: {@code unstructured:0.8}, {@code 2:4}, {@code block4:0.8}, or
  *     without the fraction, which {@code sparsity} then gives
  * @param sparsity fraction of the weights to remove
- * @param damping λ, relative to the mean of the Hessian's diagonal
+ * @param damping λ, relative to the mean of the Hessian's diagonal, or {@code auto}
+ * @param search {@code none}, {@code swap} or {@code full}: the local search after the solver
+ * @param timeBudget seconds of wall time for solving and searching
+ * @param refit {@code ls} or {@code adam}: how AdaPrune fits the weights that stay
+ * @param precision {@code auto}, {@code float32} or {@code float64}: of OBC's elimination
+ * @param bits of a weight, 2 to 8, where weights are quantised; null where they stay float
+ * @param actOrder whether columns are quantised in the order of falling energy of their inputs
+ * @param sweeps of coordinate descent over quantised weights
+ * @param structured fraction of the units of each hidden dimension to remove
+ * @param structures which hidden dimensions: {@code mlp}, {@code channels}, {@code heads}
  * @param correct {@code mean-variance} or {@code none}: the channel correction after solving
  * @param include globs over layer names: only these are pruned
  * @param exclude globs over layer names: these are left dense
@@ -71,7 +86,16 @@ public record Recipe(
     @Nullable String solver,
     @Nullable String pattern,
     @Nullable Double sparsity,
-    @Nullable Double damping,
+    @Nullable String damping,
+    @Nullable String search,
+    @Nullable Double timeBudget,
+    @Nullable String refit,
+    @Nullable String precision,
+    @Nullable Integer bits,
+    @Nullable Boolean actOrder,
+    @Nullable Integer sweeps,
+    @Nullable Double structured,
+    @Nullable List<String> structures,
     @Nullable String correct,
     @Nullable List<String> include,
     @Nullable List<String> exclude,
@@ -151,8 +175,12 @@ public record Recipe(
             Map.entry("shots", 0),
             Map.entry("held-out", "auto"),
             Map.entry("test-fraction", 0.3),
-            Map.entry("solver", "fast"),
-            Map.entry("damping", 0.01),
+            Map.entry("solver", Solvers.DEFAULT),
+            Map.entry("damping", String.valueOf(Damping.USUAL)),
+            Map.entry("search", "none"),
+            Map.entry("time-budget", SolverOptions.defaults().timeBudget()),
+            Map.entry("refit", "ls"),
+            Map.entry("precision", "auto"),
             Map.entry("correct", "mean-variance"),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
@@ -249,7 +277,7 @@ public record Recipe(
       merged.put(
           "pattern",
           pattern
-              .replaceFirst("^(block\\d+):.*$", "$1")
+              .replaceFirst("^((block|rows)\\d+|columns):.*$", "$1")
               .replaceFirst("^(unstructured:)?[.\\d]+$", "unstructured"));
     }
     return YAML.convertValue(merged, Recipe.class);
@@ -268,9 +296,6 @@ public record Recipe(
     if (data == null || data.isEmpty()) {
       throw TacoException.usage("no images: name the task's image folder with --data");
     }
-    if (sparsity == null && pattern == null) {
-      throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
-    }
     Recipe full = defaults().overlaidWith(this);
     if (full.shots != null && full.shots < 0) {
       throw TacoException.usage("--shots must not be negative, it is " + full.shots);
@@ -279,20 +304,24 @@ public record Recipe(
       throw TacoException.usage(
           "--test-fraction must be above 0 and below 1, it is " + full.testFraction);
     }
-    if (full.damping != null && !(full.damping >= 0 && full.damping <= 1)) {
-      throw TacoException.usage("--damping must be between 0 and 1, it is " + full.damping);
-    }
+    Damping.parse(require(full.damping));
     if (full.threads != null && full.threads < 1) {
       throw TacoException.usage("--threads must be at least 1, it is " + full.threads);
     }
     if (full.memory != null) {
       MemorySize.parse(full.memory);
     }
-    Solvers.byName(java.util.Objects.requireNonNull(full.solver));
+    Solvers.create(java.util.Objects.requireNonNull(full.solver), full.solverOptions());
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
       throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
     }
-    Pattern general = patternOf(pattern, sparsity, null);
+    boolean onlyOtherwiseCompressed =
+        sparsity == null && pattern == null && (structured != null || bits != null);
+    Pattern general =
+        onlyOtherwiseCompressed ? new Pattern.Unstructured(0) : patternOf(pattern, sparsity, null);
+    if (structured != null && !(structured > 0 && structured < 1)) {
+      throw TacoException.usage("--structured must be above 0 and below 1, it is " + structured);
+    }
     for (LayerRule rule : full.layers == null ? List.<LayerRule>of() : full.layers) {
       rule.check(general);
     }
@@ -300,6 +329,28 @@ public record Recipe(
     tree.put("pattern", general.toString());
     tree.remove("sparsity");
     return YAML.convertValue(tree, Recipe.class);
+  }
+
+  /** What this recipe, which must be complete, says of the solvers. */
+  SolverOptions solverOptions() {
+    return new SolverOptions(
+        SolverOptions.parse(Search.class, "--search", require(search)),
+        require(timeBudget),
+        SolverOptions.parse(Refit.class, "--refit", require(refit)),
+        SolverOptions.parse(Precision.class, "--precision", require(precision)),
+        bits == null
+            ? null
+            : new Quantization(
+                bits,
+                /* symmetric= */ true,
+                /* searchScale= */ true,
+                Boolean.TRUE.equals(actOrder),
+                sweeps == null ? 0 : sweeps),
+        require(seed));
+  }
+
+  private static <T> T require(@Nullable T value) {
+    return java.util.Objects.requireNonNull(value);
   }
 
   /** What of this recipe decides the bytes of the specialist, given the model and the images. */
@@ -313,7 +364,7 @@ public record Recipe(
   static Pattern patternOf(
       @Nullable String pattern, @Nullable Double sparsity, @Nullable Pattern fallback) {
     if (pattern != null) {
-      boolean bare = pattern.equals("unstructured") || pattern.matches("block\\d+");
+      boolean bare = pattern.matches("unstructured|(block|rows)\\d+|columns");
       if (bare && sparsity == null) {
         throw TacoException.usage(
             "the pattern '" + pattern + "' needs a sparsity, such as " + pattern + ":0.8");
@@ -329,9 +380,13 @@ public record Recipe(
       return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);
     }
     if (sparsity != null) {
-      return fallback instanceof Pattern.Block block
-          ? new Pattern.Block(block.groupSize(), sparsity)
-          : new Pattern.Unstructured(sparsity);
+      Pattern kind = fallback == null ? new Pattern.Unstructured(sparsity) : fallback;
+      return switch (kind) {
+        case Pattern.Block block -> new Pattern.Block(block.groupSize(), sparsity);
+        case Pattern.RowBlock block -> new Pattern.RowBlock(block.rows(), sparsity);
+        case Pattern.Columns columns -> new Pattern.Columns(sparsity, columns.groupSize());
+        default -> new Pattern.Unstructured(sparsity);
+      };
     }
     if (fallback == null) {
       throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");

@@ -1,48 +1,82 @@
 package org.taco4j;
 
 import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.DirectoryNotEmptyException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
 import java.util.UUID;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.AtomicFiles;
+import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
+import org.taco4j.reconstruct.LayerCheckpoints;
 
 /**
- * The folder that a run writes. It is filled beside its place and renamed into it when the run has
- * succeeded, so that a folder of that name is always whole, and the old one stays until then. When
- * the process is told to end (Ctrl-C), what was written is deleted.
+ * The folder that a run writes. It is filled beside its place, as {@code .NAME.part}, and renamed
+ * into it when the run has succeeded, so that a folder of that name is always whole, and the old
+ * one stays until then.
+ *
+ * <p>{@code .NAME.part/checkpoints} keeps the finished layers. A run that fails, is told to end
+ * (Ctrl-C) or is killed after the first of them leaves the part folder behind, and the next run of
+ * the same {@link RunFingerprint} goes on from it; any other deletes it, and says so. What a
+ * succeeded run leaves holds no checkpoints: they are as large as the model.
  */
 final class RunFolder implements AutoCloseable {
+  private static final String CHECKPOINTS = "checkpoints";
+  private static final String FINGERPRINT = "fingerprint.json";
+
   private final Path target;
   private final boolean overwrite;
   private final Path work;
+  private final FolderLock lock;
+
+  /** Is told what becomes of finished layers. */
+  private final Consumer<String> tell;
 
   /** Folders that were made for this one to stand in, the innermost first. */
   private final List<Path> madeParents;
 
-  private final Thread hook = new Thread(this::abandon, "taco-clean-up");
-  private boolean abandoned;
+  private final Thread hook = new Thread(() -> abandon(true), "taco-clean-up");
 
-  private RunFolder(Path target, boolean overwrite, Path work, List<Path> madeParents) {
+  /** Whether the checkpoints in the folder, if any, are of this run. */
+  private boolean resumable;
+
+  private boolean ended;
+
+  private RunFolder(
+      Path target,
+      boolean overwrite,
+      Path work,
+      FolderLock lock,
+      List<Path> madeParents,
+      Consumer<String> tell) {
     this.target = target;
     this.overwrite = overwrite;
     this.work = work;
+    this.lock = lock;
     this.madeParents = madeParents;
+    this.tell = tell;
     Runtime.getRuntime().addShutdownHook(hook);
   }
 
   /**
    * Begins to write a folder.
    *
-   * @throws TacoException of kind USAGE when it exists and may not be replaced, or is no run
-   *     folder; of kind RUNTIME when the file system refuses
+   * @param tell is told, in a line, what becomes of finished layers when the run does not succeed;
+   *     by a thread of its own where the process is told to end
+   * @throws TacoException of kind USAGE when it exists and may not be replaced, is no run folder,
+   *     or another run is writing it; of kind RUNTIME when the file system refuses
    */
-  static RunFolder begin(Path target, boolean overwrite) {
+  static RunFolder begin(Path target, boolean overwrite, Consumer<String> tell) {
     Path absolute = target.toAbsolutePath().normalize();
     if (Files.exists(absolute)) {
       if (!overwrite) {
@@ -65,13 +99,65 @@ final class RunFolder implements AutoCloseable {
     for (Path p = parent; p != null && !Files.exists(p); p = p.getParent()) {
       made.add(p);
     }
+    Path work = parent.resolve("." + absolute.getFileName() + ".part");
     try {
       Files.createDirectories(parent);
-      return new RunFolder(
-          absolute, overwrite, Files.createDirectory(beside(absolute, "part")), List.copyOf(made));
+      FolderLock lock = FolderLock.take(work);
+      try {
+        clear(work);
+      } catch (IOException e) {
+        lock.close();
+        throw e;
+      }
+      return new RunFolder(absolute, overwrite, work, lock, List.copyOf(made), tell);
     } catch (IOException e) {
       deleteEmpty(made);
       throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be created: " + e, e);
+    }
+  }
+
+  /**
+   * The finished layers of this run; those of a run with another fingerprint are deleted.
+   *
+   * @param notices where it is said that layers were deleted
+   */
+  synchronized LayerCheckpoints checkpoints(RunFingerprint fingerprint, Notices notices) {
+    refuseEnded();
+    Path folder = work.resolve(CHECKPOINTS);
+    Path file = folder.resolve(FINGERPRINT);
+    try {
+      String reason = Files.exists(folder) ? mismatch(fingerprint, file) : null;
+      if (reason != null) {
+        int layers = LayerCheckpoints.count(folder);
+        delete(folder);
+        if (layers > 0) {
+          notices.add(
+              "checkpoints-discarded",
+              target.toString(),
+              layers + " finished layers of an unfinished run were deleted: " + reason,
+              layers);
+        }
+      }
+      Files.createDirectories(folder);
+    } catch (IOException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, folder + ": cannot be written: " + e, e);
+    }
+    AtomicFiles.writeDurably(
+        file, out -> out.write(fingerprint.toJson().getBytes(StandardCharsets.UTF_8)));
+    resumable = true;
+    return new LayerCheckpoints(folder, fingerprint.sha256(), notices);
+  }
+
+  /** Why checkpoints are not of the run with this fingerprint; null where they are. */
+  private static @Nullable String mismatch(RunFingerprint fingerprint, Path file) {
+    try {
+      List<String> differences =
+          RunFingerprint.parse(Files.readString(file)).differences(fingerprint);
+      return differences.isEmpty()
+          ? null
+          : "it differs from this one in " + String.join(", ", differences);
+    } catch (IOException e) {
+      return "what it was cannot be read (" + e + ")";
     }
   }
 
@@ -100,14 +186,10 @@ final class RunFolder implements AutoCloseable {
     }
   }
 
-  /**
-   * A hidden name that nothing has; unlike those of {@link Files#createTempDirectory}, a folder
-   * made under it has the usual permissions.
-   */
-  private static Path beside(Path target, String what) {
+  /** A hidden name that nothing has, for the folder that is replaced. */
+  private Path oldName() {
     return target.resolveSibling(
-        ".%s.%s-%s"
-            .formatted(target.getFileName(), what, UUID.randomUUID().toString().substring(0, 8)));
+        ".%s.old-%s".formatted(target.getFileName(), UUID.randomUUID().toString().substring(0, 8)));
   }
 
   private static boolean isRunFolder(Path folder) {
@@ -127,7 +209,7 @@ final class RunFolder implements AutoCloseable {
 
   /** Lets {@code writer} write files into the folder that it is given. */
   synchronized void write(Consumer<Path> writer) {
-    refuseAbandoned();
+    refuseEnded();
     writer.accept(work);
   }
 
@@ -158,14 +240,16 @@ final class RunFolder implements AutoCloseable {
 
   /** Puts the folder in its place. */
   synchronized void commit() {
-    refuseAbandoned();
+    refuseEnded();
     if (Files.exists(target) && !(overwrite && Files.isDirectory(target) && isRunFolder(target))) {
       throw TacoException.usage(
           target + ": appeared while the run was going on and will not be overwritten");
     }
     try {
+      delete(work.resolve(CHECKPOINTS));
+      lock.release();
       if (Files.exists(target)) {
-        Path old = beside(target, "old");
+        Path old = oldName();
         Files.move(target, old, StandardCopyOption.ATOMIC_MOVE);
         try {
           Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
@@ -173,25 +257,27 @@ final class RunFolder implements AutoCloseable {
           Files.move(old, target, StandardCopyOption.ATOMIC_MOVE);
           throw e;
         }
+        ended = true;
         delete(old);
       } else {
         Files.move(work, target, StandardCopyOption.ATOMIC_MOVE);
       }
+      ended = true;
     } catch (IOException e) {
       throw new TacoException(TacoException.Kind.RUNTIME, target + ": cannot be written: " + e, e);
     }
   }
 
-  private void refuseAbandoned() {
-    if (abandoned) {
+  private void refuseEnded() {
+    if (ended) {
       throw new TacoException(TacoException.Kind.INTERRUPTED, target + ": the run was stopped");
     }
   }
 
-  /** Deletes what was written, unless it was committed. */
+  /** Deletes what was written but finished layers, unless it was committed. */
   @Override
   public void close() {
-    abandon();
+    abandon(false);
     try {
       Runtime.getRuntime().removeShutdownHook(hook);
     } catch (IllegalStateException e) {
@@ -199,22 +285,60 @@ final class RunFolder implements AutoCloseable {
     }
   }
 
-  private synchronized void abandon() {
-    if (abandoned) {
+  private synchronized void abandon(boolean interrupted) {
+    if (ended) {
       return;
     }
-    abandoned = true;
-    try {
-      try {
-        delete(work);
-      } catch (IOException e) {
-        // Another thread may just have put a temporary file there; it will not get further.
-        delete(work);
+    ended = true;
+    try (lock) {
+      int layers = LayerCheckpoints.count(work.resolve(CHECKPOINTS));
+      if (layers == 0) {
+        try {
+          remove();
+        } catch (IOException | UncheckedIOException e) {
+          // Another thread may just have put a temporary file there; it will not get further.
+          remove();
+        }
+        deleteEmpty(madeParents);
+      } else {
+        if (resumable) {
+          tell.accept(
+              "%s; run the same command again to resume (%d finished layers are kept in %s)"
+                  .formatted(interrupted ? "interrupted" : "not finished", layers, work));
+        }
+        clear(work);
       }
-      deleteEmpty(madeParents);
-    } catch (IOException e) {
+    } catch (IOException | UncheckedIOException e) {
       System.getLogger(RunFolder.class.getName())
           .log(System.Logger.Level.WARNING, "the folder " + work + " is left behind", e);
+    }
+  }
+
+  /** Deletes the part folder, the marker last: what is left of it stays recognisable. */
+  private void remove() throws IOException {
+    Path marker = work.resolve(FolderLock.MARKER);
+    delete(work.resolve(CHECKPOINTS));
+    clear(work);
+    Files.deleteIfExists(marker);
+    try {
+      Files.deleteIfExists(work);
+    } catch (DirectoryNotEmptyException e) {
+      if (!Files.exists(marker)) {
+        // Another thread has just put a temporary file there; it will not get further.
+        delete(work);
+      } // Else another run has begun in it.
+    }
+  }
+
+  /** Deletes all but the marker and the finished layers from a part folder. */
+  private static void clear(Path work) throws IOException {
+    Set<String> kept = Set.of(FolderLock.MARKER, CHECKPOINTS);
+    List<Path> files;
+    try (Stream<Path> all = Files.list(work)) {
+      files = all.filter(file -> !kept.contains(file.getFileName().toString())).toList();
+    }
+    for (Path file : files) {
+      delete(file);
     }
   }
 
@@ -235,7 +359,7 @@ final class RunFolder implements AutoCloseable {
     }
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path path : files.sorted(Comparator.reverseOrder()).toList()) {
-        Files.delete(path);
+        Files.deleteIfExists(path);
       }
     }
   }

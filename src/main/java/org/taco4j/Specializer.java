@@ -57,6 +57,8 @@ import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
+import org.taco4j.solve.Damping;
+import org.taco4j.solve.Solver;
 import org.taco4j.solve.Solvers;
 
 /** The main job: a dense model and a task's images in, a specialist and its report out. */
@@ -124,7 +126,7 @@ final class Specializer {
     inputs.add(Path.of(Objects.requireNonNull(recipe.model())));
     Objects.requireNonNull(recipe.data()).forEach(folder -> inputs.add(Path.of(folder)));
     RunFolder.refuseInputsIn(out, inputs);
-    try (RunFolder folder = RunFolder.begin(out, overwrite);
+    try (RunFolder folder = RunFolder.begin(out, overwrite, progress::message);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
       RunReport report = run(folder, workers);
       folder.write("recipe.resolved.yaml", f -> AtomicFiles.writeString(f, recipe.toYaml()));
@@ -197,10 +199,17 @@ final class Specializer {
             ? null
             : new ImageBatches(data.heldOut(), preprocessor, batch, workers, notices);
     LayerWise.Result solved =
-        new LayerWise(dense, compressed, backend, workers, notices)
+        new LayerWise(
+                dense,
+                compressed,
+                backend,
+                workers,
+                notices,
+                folder.checkpoints(
+                    fingerprint(dense, plans, data, preprocessing, backend), notices))
             .run(
                 plans,
-                Objects.requireNonNull(recipe.damping()),
+                Damping.parse(Objects.requireNonNull(recipe.damping())),
                 memory(),
                 calibration,
                 heldOut,
@@ -300,6 +309,31 @@ final class Specializer {
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
         recipe.toMap());
+  }
+
+  /** All that decides the solved layers. */
+  private RunFingerprint fingerprint(
+      OnnxModel dense,
+      List<LayerWise.Plan> plans,
+      ImageDataset data,
+      Preprocessing preprocessing,
+      Backend backend) {
+    Map<String, String> parts = new LinkedHashMap<>();
+    parts.put("recipe", recipe.forProvenance().toYaml());
+    parts.put(
+        "layers",
+        plans.stream()
+            .map(p -> p.layer().name() + " " + p.solver().name() + " " + p.pattern())
+            .collect(Collectors.joining("\n")));
+    parts.put("model", dense.sha256());
+    parts.put("preprocessing", preprocessing.toJson());
+    parts.put("calibration images", DataFingerprint.inOrder(data.calibration()));
+    parts.put("held-out images", DataFingerprint.inOrder(data.heldOut()));
+    parts.put("version of taco4j", Taco.version());
+    parts.put("version of ONNX Runtime", Session.runtimeVersion());
+    parts.put("backend", backend.kernels());
+    parts.put("processor", Doctor.machine("").cpu());
+    return new RunFingerprint(parts);
   }
 
   private long memory() {
@@ -416,7 +450,13 @@ final class Specializer {
         undividable.add(layer.name());
         patterns.add(choice.pattern() + " (" + layer.groupingExtent() + " input channels)");
       }
-      plans.add(new LayerWise.Plan(layer, choice.pattern(), Solvers.byName(choice.solver())));
+      Solver solver = Solvers.create(choice.solver(), recipe.solverOptions());
+      if (!solver.supports(choice.pattern())) {
+        throw TacoException.usage(
+            "layer %s: solver %s cannot follow the pattern %s"
+                .formatted(layer.name(), solver.name(), choice.pattern()));
+      }
+      plans.add(new LayerWise.Plan(layer, choice.pattern(), solver));
     }
     if (plans.isEmpty()) {
       throw TacoException.usage(
@@ -658,9 +698,19 @@ final class Specializer {
     }
 
     @Override
+    public void resumed(List<LayerWise.Outcome> outcomes) {
+      solved = outcomes.size();
+      notices.add(
+          "resumed",
+          out.toString(),
+          "resuming: " + solved + " of " + layers + " layers are done",
+          solved);
+    }
+
+    @Override
     public void solved(LayerWise.Outcome outcome) {
       if (!solving) {
-        stage("solving", layers);
+        stage("solving", layers - solved);
         solving = true;
       }
       solved++;

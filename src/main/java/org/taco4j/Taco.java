@@ -30,6 +30,7 @@ import org.taco4j.onnx.TensorInfo;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
+import org.taco4j.solve.Pattern;
 
 /**
  * The entry to taco4j from Java:
@@ -70,6 +71,26 @@ public final class Taco {
    */
   public static RunReport run(Recipe recipe, Path out, boolean overwrite, Progress progress) {
     return new Specializer(recipe, out, overwrite, progress).run();
+  }
+
+  /**
+   * Solves one layer problem from NumPy files and writes the files that it asks for.
+   *
+   * @throws TacoException of kind DATA for files that cannot be read, shapes that do not match and
+   *     values that are not finite; of kind USAGE for solvers, patterns and options that cannot be
+   *     meant; of kind NUMERICAL where the Hessian is not fit to be used
+   */
+  public static LayerResult solveLayer(LayerProblem problem, Progress progress) {
+    return new LayerProblemSolver(problem, new Notices(progress::notice)).solve();
+  }
+
+  /**
+   * The pattern that a text, which may lack its fraction, and a sparsity mean together.
+   *
+   * @throws TacoException of kind USAGE where they do not determine a pattern
+   */
+  public static Pattern pattern(@Nullable String pattern, @Nullable Double sparsity) {
+    return Recipe.patternOf(pattern, sparsity, null);
   }
 
   /** A specialization that is being described. Not thread-safe. */

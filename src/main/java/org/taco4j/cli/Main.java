@@ -21,6 +21,7 @@ import picocli.CommandLine.IVersionProvider;
       EvalCommand.class,
       BenchCommand.class,
       InspectCommand.class,
+      SolveCommand.class,
       DoctorCommand.class,
       CommandLine.HelpCommand.class,
     },

@@ -69,6 +69,20 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable String pattern;
 
   @Option(
+      names = "--structured",
+      paramLabel = "S",
+      description = "fraction of the units of each hidden dimension to remove for good, above 0")
+  @Nullable Double structured;
+
+  @Option(
+      names = "--structures",
+      paramLabel = "KIND",
+      split = ",",
+      description =
+          "which hidden dimensions --structured is for: mlp, channels, heads; default: mlp,channels")
+  @Nullable List<String> structures;
+
+  @Option(
       names = "--solver",
       paramLabel = "NAME",
       description = "fast (FastOBC = SparseGPT, default), wanda or magnitude")
@@ -111,8 +125,12 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--damping",
       paramLabel = "L",
-      description = "added to the Hessian's diagonal, relative to its mean (0.01)")
-  @Nullable Double damping;
+      description =
+          "added to the Hessian's diagonal, relative to its mean (0.01); auto: chosen for each"
+              + " layer by cross-validation between two halves of the calibration images")
+  @Nullable String damping;
+
+  @Mixin SolverMixin solverOptions = new SolverMixin();
 
   @Option(
       names = "--correct",
@@ -200,6 +218,15 @@ final class SpecializeCommand implements Callable<Integer> {
         pattern,
         sparsity,
         damping,
+        solverOptions.search,
+        solverOptions.timeBudget,
+        solverOptions.refit,
+        solverOptions.precision,
+        solverOptions.bits,
+        solverOptions.actOrder,
+        solverOptions.sweeps,
+        structured,
+        structures,
         correct,
         include,
         exclude,

@@ -1,11 +1,16 @@
 package org.taco4j.common;
 
+import java.io.BufferedOutputStream;
+import java.io.File;
 import java.io.IOException;
 import java.io.OutputStream;
+import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
 import org.jspecify.annotations.Nullable;
 
 /** Files that appear whole or not at all: written beside their place and renamed into it. */
@@ -26,6 +31,18 @@ public final class AtomicFiles {
    * @throws TacoException of kind RUNTIME when the file system refuses
    */
   public static void write(Path file, Content content) {
+    write(file, content, false);
+  }
+
+  /**
+   * {@link #write(Path, Content)}, and when it returns the file is on the disk: it outlives a loss
+   * of power, too.
+   */
+  public static void writeDurably(Path file, Content content) {
+    write(file, content, true);
+  }
+
+  private static void write(Path file, Content content, boolean durable) {
     Path absolute = file.toAbsolutePath();
     Path folder = absolute.getParent();
     Path part = absolute.resolveSibling("." + absolute.getFileName() + ".part");
@@ -33,12 +50,24 @@ public final class AtomicFiles {
       if (folder != null) {
         Files.createDirectories(folder);
       }
-      try (OutputStream out =
-          new java.io.BufferedOutputStream(Files.newOutputStream(part), 1 << 16)) {
+      try (FileChannel channel =
+          FileChannel.open(
+              part,
+              StandardOpenOption.CREATE,
+              StandardOpenOption.TRUNCATE_EXISTING,
+              StandardOpenOption.WRITE)) {
+        OutputStream out = new BufferedOutputStream(Channels.newOutputStream(channel), 1 << 16);
         content.writeTo(out);
+        out.flush();
+        if (durable) {
+          channel.force(true);
+        }
       }
       Files.move(
           part, absolute, StandardCopyOption.ATOMIC_MOVE, StandardCopyOption.REPLACE_EXISTING);
+      if (durable && folder != null) {
+        forceNames(folder);
+      }
     } catch (IOException e) {
       try {
         Files.deleteIfExists(part);
@@ -49,6 +78,16 @@ public final class AtomicFiles {
           TacoException.Kind.RUNTIME,
           file + ": cannot be written: " + e.getMessage() + roomAt(folder),
           e);
+    }
+  }
+
+  /** Brings the names of a folder's files to the disk, where the system can. */
+  private static void forceNames(Path folder) throws IOException {
+    if (File.separatorChar == '\\') {
+      return; // Windows opens no folders.
+    }
+    try (FileChannel channel = FileChannel.open(folder, StandardOpenOption.READ)) {
+      channel.force(true);
     }
   }
 

@@ -19,10 +19,17 @@ public final class Notices {
     this.listener = listener;
   }
 
-  /** Adds a notice. */
+  /** {@link #add(Notice)} of a notice of these. */
   public void add(String code, String subject, String message, double value) {
-    Notice notice = new Notice(code, subject, message, value);
+    add(new Notice(code, subject, message, value));
+  }
+
+  /** Adds a notice; what has been said already, word for word, is not said again. */
+  public void add(Notice notice) {
     synchronized (notices) {
+      if (notices.contains(notice)) {
+        return;
+      }
       notices.add(notice);
     }
     listener.accept(notice);

@@ -17,6 +17,12 @@ public interface Backend {
   /** One line for logs and reports: what computes here, with versions and vector width. */
   String description();
 
+  /**
+   * {@link #description} without what does not decide results: backends of which this is the same
+   * give the same bytes.
+   */
+  String kernels();
+
   /** The threads of the parallel methods. */
   Workers workers();
 
@@ -130,6 +136,20 @@ public interface Backend {
   void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize);
 
   /**
+   * Exact OBS over one inverse Hessian, in float32.
+   *
+   * @param inverse H⁻¹, [n, n], symmetric
+   * @param leastPivots [n]: 1 / H_jj, which the pivot of column j cannot fall below but by rounding
+   * @param units what goes at once, and what may go at all
+   */
+  ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /** {@link #obsElimination(FloatMatrix, double[], ObsElimination.Units)} in float64. */
+  ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units);
+
+  /**
    * {@link #obsSweep(FloatMatrix, FloatMatrix, boolean[])} onto a grid: the inner loop of GPTQ
    * (Frantar et al. 2022, algorithm 1); parallel. A weight w_j that the sweep reaches becomes
    * exactly +0 where it is marked, else the nearest point of its row's grid, q = scale ·
@@ -158,4 +178,51 @@ public interface Backend {
    * @param g [cols, cols] row-major, symmetric
    */
   double quadraticForm(FloatMatrix w, DoubleMatrix g);
+
+  /** {@link #gemm(double, DoubleMatrix, DoubleMatrix, double, DoubleMatrix)}; sequential. */
+  void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c);
+
+  /**
+   * Inverts a symmetric positive definite A in place and reduces by it what the columns of R have
+   * of their own: with A = H_SS and R = H_S,:, {@code schur_j - r_jᵀ A⁻¹ r_j} turns the diagonal of
+   * H into that of the Schur complement of A in H; sequential.
+   *
+   * @param a [k, k]; only the lower triangle is read; both triangles of the inverse are written
+   * @param r [k, n] row-major
+   * @param schur [n]: in the diagonal of H, out that of the complement
+   * @return -1, or the index of the pivot that was not positive; A is then spoilt, schur untouched
+   */
+  int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur);
+
+  /**
+   * A += alpha x yᵀ; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first m elements
+   * @param y its first n elements, no memory of A
+   */
+  void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a);
+
+  /**
+   * y = A x; sequential.
+   *
+   * @param a [m, n] row-major
+   * @param x its first n elements
+   * @param y its first m elements are overwritten
+   */
+  void multiply(DoubleMatrix a, double[] x, double[] y);
+
+  /**
+   * The column whose removal costs least once another has been added: the i with the smallest Σ_r
+   * (w_ri - c_i s_r)² / (g_i + inverseSchur c_i²), of equals the first; sequential. The inner loop
+   * of the search over masks.
+   *
+   * @param w [rows, n] row-major: the weights before
+   * @param g its first n elements: the diagonal of the inverse before, positive
+   * @param c [1, n] row-major: how the weights move for a unit of the added one, negated
+   * @param s its first {@code rows} elements: the added weights
+   * @param inverseSchur 1 / D of the added column
+   * @return -1 where n is 0
+   */
+  int cheapestRemoval(DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur);
 }

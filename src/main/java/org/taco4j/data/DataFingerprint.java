@@ -27,4 +27,17 @@ public final class DataFingerprint {
             .sorted()
             .collect(Collectors.joining()));
   }
+
+  /**
+   * SHA-256 in hex over what a computation on the images sees: class index and bytes of each, in
+   * the order of {@code files}.
+   *
+   * @throws org.taco4j.common.TacoException of kind DATA when a file cannot be read
+   */
+  public static String inOrder(List<ImageFile> files) {
+    return DataFiles.sha256(
+        files.stream()
+            .map(file -> file.classIndex() + " " + DataFiles.sha256(file.path()) + "\n")
+            .collect(Collectors.joining()));
+  }
 }

@@ -2,9 +2,11 @@ package org.taco4j.data;
 
 import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.Set;
 import java.util.function.Consumer;
@@ -33,6 +35,12 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
   private static final int NAMES_IN_MESSAGE = 3;
 
   private final List<ImageFile> files;
+
+  /**
+   * How many files there are with those of the other half: how many may be skipped depends on it.
+   */
+  private final int filesOfAll;
+
   private final Preprocessor preprocessor;
   private final int batchSize;
   private final Workers workers;
@@ -63,14 +71,47 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
       int batchSize,
       Workers workers,
       Notices notices) {
+    this(files, files.size(), preprocessor, batchSize, workers, notices);
+  }
+
+  private ImageBatches(
+      List<ImageFile> files,
+      int filesOfAll,
+      Preprocessor preprocessor,
+      int batchSize,
+      Workers workers,
+      Notices notices) {
     if (batchSize < 1) {
       throw TacoException.usage("the batch size must be at least 1, not " + batchSize);
     }
     this.files = List.copyOf(files);
+    this.filesOfAll = filesOfAll;
     this.preprocessor = preprocessor;
     this.batchSize = batchSize;
     this.workers = workers;
     this.notices = notices;
+  }
+
+  /**
+   * These images in two parts of about the same size, with every other image of each class; one
+   * part where there is only one image.
+   */
+  public List<ImageBatches> halves() {
+    List<List<ImageFile>> parts = List.of(new ArrayList<>(), new ArrayList<>());
+    Map<Integer, Integer> next = new HashMap<>();
+    int classes = 0;
+    for (ImageFile file : files) {
+      // Classes begin with one part and the other in turn, so that odd ones do not add up.
+      int first = classes;
+      int part = next.computeIfAbsent(file.classIndex(), c -> first);
+      classes = next.size();
+      parts.get(part % 2).add(file);
+      next.put(file.classIndex(), part + 1);
+    }
+    return parts.stream()
+        .filter(part -> !part.isEmpty())
+        .map(part -> new ImageBatches(part, filesOfAll, preprocessor, batchSize, workers, notices))
+        .toList();
   }
 
   /** Shape of a batch of one image, in the model's layout. */
@@ -180,13 +221,13 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
             "unreadable image skipped: " + failure.reason(),
             1);
       }
-      if (100L * skipped.size() > (long) MAX_SKIPPED_PERCENT * files.size()) {
+      if (100L * skipped.size() > (long) MAX_SKIPPED_PERCENT * filesOfAll) {
         throw TacoException.data(
             skipped.size()
                 + " of the first "
                 + next
                 + " images ("
-                + files.size()
+                + filesOfAll
                 + " in all) are unreadable, more than "
                 + MAX_SKIPPED_PERCENT
                 + " % of all: "

@@ -20,14 +20,14 @@ import org.jspecify.annotations.Nullable;
  * Who writes and who reads each tensor of a model's main graph, and which tensors are constant. A
  * tensor that a subgraph of an If, Loop or Scan node captures counts as read by that node.
  */
-final class GraphIndex {
+public final class GraphIndex {
   /**
    * One reading of a tensor.
    *
    * @param node index of the reading node
    * @param input which of its inputs; -1 where a subgraph of the node captures the tensor
    */
-  record Use(int node, int input) {}
+  public record Use(int node, int input) {}
 
   /**
    * A constant as a node sees it through Identity and Transpose nodes.
@@ -39,7 +39,7 @@ final class GraphIndex {
    * @param alteredBy operator on the way, or storage, that hides the plain values; null for a
    *     constant that can be read and written
    */
-  record Constant(
+  public record Constant(
       String name,
       TensorProto tensor,
       List<Integer> permutation,
@@ -47,7 +47,7 @@ final class GraphIndex {
       @Nullable String alteredBy) {
 
     /** The shape that the node sees. */
-    List<Long> dims() {
+    public List<Long> dims() {
       return permutation.stream().map(tensor::getDims).toList();
     }
   }
@@ -183,25 +183,28 @@ final class GraphIndex {
     return read;
   }
 
-  GraphProto graph() {
+  /** The graph. */
+  public GraphProto graph() {
     return graph;
   }
 
-  NodeProto node(int i) {
+  /** The i-th node in graph order. */
+  public NodeProto node(int i) {
     return graph.getNode(i);
   }
 
   /** Index of the node that writes the tensor; -1 for inputs, initializers and unknown names. */
-  int producer(String tensor) {
+  public int producer(String tensor) {
     return producers.getOrDefault(tensor, -1);
   }
 
   /** All readings of the tensor by nodes, in graph order. */
-  List<Use> uses(String tensor) {
+  public List<Use> uses(String tensor) {
     return uses.getOrDefault(tensor, List.of());
   }
 
-  boolean isOutput(String tensor) {
+  /** Whether the tensor is an output of the model. */
+  public boolean isOutput(String tensor) {
     return outputs.contains(tensor);
   }
 
@@ -225,7 +228,7 @@ final class GraphIndex {
   }
 
   /** Whether the tensor's values depend on what is fed at run time, or on chance. */
-  boolean isDynamic(String tensor) {
+  public boolean isDynamic(String tensor) {
     return dynamic.contains(tensor);
   }
 
@@ -240,7 +243,7 @@ final class GraphIndex {
   }
 
   /** The declared shape, -1 for dimensions that are not fixed; null where the rank is not known. */
-  long @Nullable [] shape(String tensor) {
+  public long @Nullable [] shape(String tensor) {
     ValueInfoProto info = infos.get(tensor);
     if (info == null || !info.getType().getTensorType().hasShape()) {
       return null;
@@ -251,7 +254,7 @@ final class GraphIndex {
   }
 
   /** The tensor of an initializer or Constant node; null for others. */
-  @Nullable TensorProto stored(String tensor) {
+  public @Nullable TensorProto stored(String tensor) {
     Integer initializer = initializers.get(tensor);
     if (initializer != null) {
       return graph.getInitializer(initializer);
@@ -303,7 +306,7 @@ final class GraphIndex {
    * The constant that a node sees as {@code tensor}; null where it is not constant, or computed
    * from constants by more than Identity, Transpose, Cast and (de)quantisation.
    */
-  @Nullable Constant constant(String tensor) {
+  public @Nullable Constant constant(String tensor) {
     List<String> chain = new ArrayList<>();
     List<Integer> permutation = null;
     boolean reversed = false;
@@ -383,7 +386,7 @@ final class GraphIndex {
    * Who else reads a constant, for people; null where only one reading, through the chain, leads to
    * it, so that it can be changed in place.
    */
-  @Nullable String otherReader(Constant constant, Use reader) {
+  public @Nullable String otherReader(Constant constant, Use reader) {
     for (String tensor : constant.chain()) {
       if (isOutput(tensor)) {
         return "the model's output '" + tensor + "'";

@@ -671,7 +671,7 @@ public final class HeadRestriction {
         throw refuse(node, "has lost its shape");
       }
       TensorProto changed = TensorData.withLong(constant.tensor(), entry.offset, keep.length);
-      replace(reader, entry.input, constant, changed, changed, "shape");
+      replace(reader, entry.input, constant, changed, "shape");
     }
 
     /**
@@ -714,36 +714,15 @@ public final class HeadRestriction {
             "reads '%s' of shape %s; the last layer has %d classes"
                 .formatted(node.getInput(input), shape, head.classes));
       }
-      TensorProto inPlace =
+      TensorProto restricted =
           TensorData.take(constant.tensor(), constant.permutation().get(constantAxis), keep);
-      replace(
-          at,
-          input,
-          constant,
-          TensorData.transpose(inPlace, constant.permutation()),
-          inPlace,
-          "restricted");
+      replace(at, input, constant, restricted, "restricted");
     }
 
-    /**
-     * Changes a constant where it is stored, or gives the node its own where others read it, too.
-     *
-     * @param own as the node sees it
-     * @param inPlace as it is stored
-     */
     private void replace(
-        int at,
-        int input,
-        GraphIndex.Constant constant,
-        TensorProto own,
-        TensorProto inPlace,
-        String suffix) {
-      if (model.index().otherReader(constant, new GraphIndex.Use(at, input)) == null) {
-        model.setConstant(constant.name(), inPlace);
+        int at, int input, GraphIndex.Constant constant, TensorProto stored, String suffix) {
+      if (model.replaceConstant(new GraphIndex.Use(at, input), constant, stored, suffix)) {
         path.addAll(constant.chain());
-      } else {
-        String name = model.addConstant(constant.name() + "." + suffix, own);
-        model.edit(graph -> graph.setNode(at, Nodes.withInput(graph.getNode(at), input, name)));
       }
     }
 

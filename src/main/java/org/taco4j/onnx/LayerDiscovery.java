@@ -69,7 +69,7 @@ public final class LayerDiscovery {
    *
    * @throws IllegalArgumentException where the model has none
    */
-  static Layer find(OnnxModel model, String name) {
+  public static Layer find(OnnxModel model, String name) {
     return discover(model).stream()
         .filter(layer -> layer.name().equals(name))
         .findFirst()

@@ -7,7 +7,7 @@ import java.util.List;
 import org.jspecify.annotations.Nullable;
 
 /** Attributes, inputs and names of nodes. */
-final class Nodes {
+public final class Nodes {
   private Nodes() {}
 
   static @Nullable AttributeProto attribute(NodeProto node, String name) {
@@ -19,7 +19,8 @@ final class Nodes {
     return null;
   }
 
-  static long integer(NodeProto node, String name, long otherwise) {
+  /** The integer of an attribute. */
+  public static long integer(NodeProto node, String name, long otherwise) {
     AttributeProto attribute = attribute(node, name);
     return attribute == null ? otherwise : attribute.getI();
   }
@@ -29,19 +30,20 @@ final class Nodes {
     return attribute == null ? otherwise : attribute.getF();
   }
 
-  static String text(NodeProto node, String name, String otherwise) {
+  /** The text of an attribute. */
+  public static String text(NodeProto node, String name, String otherwise) {
     AttributeProto attribute = attribute(node, name);
     return attribute == null ? otherwise : attribute.getS().toString(StandardCharsets.UTF_8);
   }
 
   /** The integers of an attribute; null where the node does not have it. */
-  static @Nullable List<Long> integers(NodeProto node, String name) {
+  public static @Nullable List<Long> integers(NodeProto node, String name) {
     AttributeProto attribute = attribute(node, name);
     return attribute == null ? null : attribute.getIntsList();
   }
 
   /** Whether the node is that operator of the default domain. */
-  static boolean is(NodeProto node, String opType) {
+  public static boolean is(NodeProto node, String opType) {
     return node.getOpType().equals(opType) && isDefaultDomain(node.getDomain());
   }
 
@@ -50,19 +52,19 @@ final class Nodes {
   }
 
   /** The operator, with its domain where that is not the default one. */
-  static String operator(NodeProto node) {
+  public static String operator(NodeProto node) {
     return isDefaultDomain(node.getDomain())
         ? node.getOpType()
         : node.getDomain() + "." + node.getOpType();
   }
 
   /** Name of the i-th input; empty where the node does not have it. */
-  static String input(NodeProto node, int i) {
+  public static String input(NodeProto node, int i) {
     return i < node.getInputCount() ? node.getInput(i) : "";
   }
 
   /** The node's name, or its first output's where it has none. */
-  static String name(NodeProto node) {
+  public static String name(NodeProto node) {
     if (!node.getName().isEmpty()) {
       return node.getName();
     }
@@ -75,12 +77,12 @@ final class Nodes {
   }
 
   /** How messages call the node. */
-  static String label(NodeProto node) {
+  public static String label(NodeProto node) {
     return operator(node) + " node '" + name(node) + "'";
   }
 
   /** The node with its i-th input replaced, or added behind empty ones. */
-  static NodeProto withInput(NodeProto node, int i, String tensor) {
+  public static NodeProto withInput(NodeProto node, int i, String tensor) {
     NodeProto.Builder builder = node.toBuilder();
     while (builder.getInputCount() <= i) {
       builder.addInput("");

@@ -10,9 +10,15 @@ import ai.onnx.proto.OnnxMl.TensorShapeProto;
 import ai.onnx.proto.OnnxMl.TypeProto;
 import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import com.google.protobuf.ByteString;
+import java.io.IOException;
+import java.io.OutputStream;
 import java.nio.file.Path;
+import java.security.DigestOutputStream;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
 import java.util.Collection;
 import java.util.HashSet;
+import java.util.HexFormat;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -94,6 +100,24 @@ public final class OnnxModel {
           source + ": " + sizeInBytes() + " bytes do not fit one protobuf; write it to a file");
     }
     return original != null ? original.toByteArray() : proto.toByteArray();
+  }
+
+  /** SHA-256 in hex over graph and weights, wherever those are stored. */
+  public String sha256() {
+    GraphProto graph = proto.getGraph();
+    try {
+      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      try (OutputStream out = new DigestOutputStream(OutputStream.nullOutputStream(), digest)) {
+        // The weights one by one: together they may be more than one message can be.
+        proto.toBuilder().setGraph(graph.toBuilder().clearInitializer()).build().writeTo(out);
+        for (TensorProto tensor : graph.getInitializerList()) {
+          tensor.writeTo(out);
+        }
+      }
+      return HexFormat.of().formatHex(digest.digest());
+    } catch (IOException | NoSuchAlgorithmException e) {
+      throw new IllegalStateException("a hash in memory, that every Java platform has", e);
+    }
   }
 
   /** Where the model was read from, for messages. */
@@ -223,10 +247,10 @@ public final class OnnxModel {
     return new OnnxModel(source, proto.toBuilder().setGraph(graph).build(), null);
   }
 
-  // What follows is for the other classes of this package.
+  // What follows is for graph rewrites.
 
   /** Reading and writing relations of the graph as it is now. */
-  GraphIndex index() {
+  public GraphIndex index() {
     if (index == null) {
       index = new GraphIndex(proto.getGraph());
     }
@@ -242,7 +266,7 @@ public final class OnnxModel {
   }
 
   /** Changes the graph; all at once, or not at all when {@code change} throws. */
-  void edit(Consumer<GraphProto.Builder> change) {
+  public void edit(Consumer<GraphProto.Builder> change) {
     GraphProto.Builder graph = proto.getGraph().toBuilder();
     change.accept(graph);
     proto = proto.toBuilder().setGraph(graph).build();
@@ -252,7 +276,7 @@ public final class OnnxModel {
   }
 
   /** Takes over everything from an edited copy of this model. */
-  void adopt(OnnxModel edited) {
+  public void adopt(OnnxModel edited) {
     proto = edited.proto;
     original = edited.original;
     index = null;
@@ -293,6 +317,33 @@ public final class OnnxModel {
     }
   }
 
+  /**
+   * Gives a node another tensor in place of one of its constant inputs: changes it where it is
+   * stored, or adds one of the node's own where others read it, too.
+   *
+   * @param reader the node and which of its inputs
+   * @param constant what it reads now
+   * @param stored what to store instead, with axes as {@code constant} has them stored
+   * @param suffix follows the constant's name in that of a new one
+   * @return whether the constant was changed where it is stored
+   */
+  public boolean replaceConstant(
+      GraphIndex.Use reader, GraphIndex.Constant constant, TensorProto stored, String suffix) {
+    if (index().otherReader(constant, reader) == null) {
+      setConstant(constant.name(), stored);
+      return true;
+    }
+    String name =
+        addConstant(
+            constant.name() + "." + suffix, TensorData.transpose(stored, constant.permutation()));
+    edit(
+        graph ->
+            graph.setNode(
+                reader.node(),
+                Nodes.withInput(graph.getNode(reader.node()), reader.input(), name)));
+    return false;
+  }
+
   private static NodeProto constantNode(NodeProto node, TensorProto tensor) {
     return node.toBuilder()
         .clearAttribute()
@@ -326,7 +377,7 @@ public final class OnnxModel {
    * @param name the wished name; a number follows where it is taken
    * @return the name it got
    */
-  String addConstant(String name, TensorProto tensor) {
+  public String addConstant(String name, TensorProto tensor) {
     String unique = uniqueName(name);
     edit(
         graph -> {
@@ -341,7 +392,7 @@ public final class OnnxModel {
   }
 
   /** A name for a tensor that no other has. */
-  String uniqueName(String wished) {
+  public String uniqueName(String wished) {
     Set<String> taken = index().names();
     String name = wished;
     for (int i = 2; taken.contains(name); i++) {
@@ -351,7 +402,7 @@ public final class OnnxModel {
   }
 
   /** Removes declared types and shapes of tensors (of no inputs and outputs). */
-  void forgetShapes(Set<String> tensors) {
+  public void forgetShapes(Set<String> tensors) {
     edit(
         graph -> {
           for (int i = graph.getValueInfoCount() - 1; i >= 0; i--) {

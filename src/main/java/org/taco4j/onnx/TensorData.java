@@ -17,7 +17,7 @@ import org.taco4j.common.TacoException;
  * typed fields ({@code float_data}, {@code int32_data} for 16-bit floats, …). What is written back
  * keeps type and kind of storage.
  */
-final class TensorData {
+public final class TensorData {
   private TensorData() {}
 
   static final int FLOAT = DataType.FLOAT_VALUE;
@@ -54,7 +54,7 @@ final class TensorData {
   }
 
   /** How many elements a shape has; -1 for a negative dimension or more than a long holds. */
-  static long count(List<Long> dims) {
+  public static long count(List<Long> dims) {
     long count = 1;
     for (long dim : dims) {
       if (dim < 0) {
@@ -265,7 +265,7 @@ final class TensorData {
   }
 
   /** The elements of an INT64 or INT32 tensor. */
-  static long[] longs(TensorProto tensor) {
+  public static long[] longs(TensorProto tensor) {
     long[] values = new long[size(tensor)];
     boolean wide = tensor.getDataType() == DataType.INT64_VALUE;
     if (!wide && tensor.getDataType() != DataType.INT32_VALUE) {
@@ -284,7 +284,7 @@ final class TensorData {
   }
 
   /** The INT64 tensor with one element replaced. */
-  static TensorProto withLong(TensorProto tensor, int index, long value) {
+  public static TensorProto withLong(TensorProto tensor, int index, long value) {
     if (!tensor.hasRawData()) {
       return tensor.toBuilder().setInt64Data(index, value).build();
     }
@@ -295,7 +295,7 @@ final class TensorData {
   }
 
   /** The slices {@code keep} of the tensor along one of its stored axes, in that order. */
-  static TensorProto take(TensorProto tensor, int axis, int[] keep) {
+  public static TensorProto take(TensorProto tensor, int axis, int[] keep) {
     List<Long> dims = tensor.getDimsList();
     int outer = Math.toIntExact(count(dims.subList(0, axis)));
     int size = Math.toIntExact(dims.get(axis));

@@ -2,6 +2,7 @@ package org.taco4j.reconstruct;
 
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
@@ -9,6 +10,7 @@ import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.Calibrator;
 import org.taco4j.calibrate.GramKey;
 import org.taco4j.calibrate.GramMatrix;
+import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -17,12 +19,15 @@ import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.CrossValidatedDamping;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
+import org.taco4j.solve.SplitHessian;
 
 /**
  * The papers' form of compression: every layer is solved on its own, on the inputs that the dense
@@ -41,6 +46,7 @@ public final class LayerWise {
   private final Backend backend;
   private final Workers workers;
   private final Notices notices;
+  private final @Nullable LayerCheckpoints checkpoints;
 
   /**
    * Layer-wise compression of a model.
@@ -50,11 +56,27 @@ public final class LayerWise {
    */
   public LayerWise(
       OnnxModel dense, OnnxModel compressed, Backend backend, Workers workers, Notices notices) {
+    this(dense, compressed, backend, workers, notices, null);
+  }
+
+  /**
+   * The same, saving each layer as it is done, and taking over the layers that were saved before.
+   *
+   * @param checkpoints of this run and its predecessors; null for none
+   */
+  public LayerWise(
+      OnnxModel dense,
+      OnnxModel compressed,
+      Backend backend,
+      Workers workers,
+      Notices notices,
+      @Nullable LayerCheckpoints checkpoints) {
     this.dense = dense;
     this.compressed = compressed;
     this.backend = backend;
     this.workers = workers;
     this.notices = notices;
+    this.checkpoints = checkpoints;
   }
 
   /** What is to be done to a layer. */
@@ -67,7 +89,7 @@ public final class LayerWise {
    * @param heldOutError the same on held-out images; null without them
    * @param damping the largest λ of any group
    * @param deadColumns inputs of all groups that were zero on every calibration image
-   * @param seconds of the solver
+   * @param seconds of the solver, and of choosing λ
    */
   public record Outcome(
       Plan plan,
@@ -80,8 +102,9 @@ public final class LayerWise {
   /**
    * What was done to all layers.
    *
-   * @param calibrateSeconds wall time of streaming images
-   * @param solveSeconds wall time of solvers and errors
+   * @param outcomes in the order of the plans, taken over or not
+   * @param calibrateSeconds wall time of streaming images, in this run
+   * @param solveSeconds wall time of solvers and errors, in this run
    */
   public record Result(List<Outcome> outcomes, double calibrateSeconds, double solveSeconds) {}
 
@@ -90,53 +113,68 @@ public final class LayerWise {
     /** A pass over the images begins, for {@code layers} layers. */
     void calibrating(int pass, int passes, int layers);
 
-    /** A layer has been solved. */
+    /** A layer has been solved, and saved. */
     void solved(Outcome outcome);
+
+    /** These layers were done in an earlier run and are taken over; comes first, if at all. */
+    default void resumed(List<Outcome> outcomes) {}
   }
 
   /**
    * Solves all layers.
    *
-   * @param damping λ, relative to the mean of the Hessian's diagonal
+   * @param damping λ, relative to the mean of the Hessian's diagonal. To be chosen automatically it
+   *     takes two Gram matrices for each layer problem: of every other image of each class
    * @param memory bytes for Gram matrices in flight
    * @param heldOut images on which errors are measured; null for none
    */
   public Result run(
       List<Plan> plans,
-      double damping,
+      Damping damping,
       long memory,
       ImageBatches calibration,
       @Nullable ImageBatches heldOut,
       Listener listener) {
     Map<Layer, Plan> byLayer = new HashMap<>();
     plans.forEach(plan -> byLayer.put(plan.layer(), plan));
+    Map<Plan, Outcome> outcomes = resume(plans, listener);
+    // What a layer's Gram matrix is does not depend on which layers share its pass.
+    List<Plan> left = plans.stream().filter(plan -> !outcomes.containsKey(plan)).toList();
+    List<ImageBatches> images = parts(damping, left, calibration);
+    int matrices = images.size() + (heldOut == null ? 0 : 1);
     List<List<Layer>> passes =
-        Calibrator.passes(
-            plans.stream().map(Plan::layer).toList(), heldOut == null ? 1 : 2, memory);
+        Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory);
     Calibrator calibrator = new Calibrator(dense, backend, workers);
-    List<Outcome> outcomes = new ArrayList<>();
     double calibrateSeconds = 0;
     double solveSeconds = 0;
     long garbage = 0;
+    int noted = notices.list().size();
     for (int pass = 0; pass < passes.size(); pass++) {
       List<Layer> layers = passes.get(pass);
       listener.calibrating(pass, passes.size(), layers.size());
       long start = System.nanoTime();
-      Map<GramKey, Hessian> hessians = hessians(calibrator.gramMatrices(layers, calibration));
-      Map<GramKey, Hessian> heldOutHessians =
-          heldOut == null ? new HashMap<>() : hessians(calibrator.gramMatrices(layers, heldOut));
+      Map<GramKey, List<Hessian>> hessians = new HashMap<>();
+      for (ImageBatches part : images) {
+        addHessians(calibrator.gramMatrices(layers, part), hessians);
+      }
+      Map<GramKey, List<Hessian>> heldOutHessians = new HashMap<>();
+      if (heldOut != null) {
+        addHessians(calibrator.gramMatrices(layers, heldOut), heldOutHessians);
+      }
       long calibrated = System.nanoTime();
       Map<GramKey, Integer> users = new HashMap<>();
       layers.forEach(layer -> Calibrator.keys(layer).forEach(k -> users.merge(k, 1, Integer::sum)));
       for (Layer layer : layers) {
-        Outcome outcome =
-            solve(Objects.requireNonNull(byLayer.get(layer)), damping, hessians, heldOutHessians);
-        outcomes.add(outcome);
+        Plan plan = Objects.requireNonNull(byLayer.get(layer));
+        Outcome outcome = solve(plan, damping, hessians, heldOutHessians);
+        outcomes.put(plan, outcome);
+        noted = save(outcome, noted);
         listener.solved(outcome);
         for (GramKey key : Calibrator.keys(layer)) {
           if (users.merge(key, -1, Integer::sum) == 0) {
             hessians.remove(key);
-            garbage += key.bytes() * (heldOutHessians.remove(key) == null ? 1 : 2);
+            heldOutHessians.remove(key);
+            garbage += key.bytes() * matrices;
           }
         }
         if (garbage > GARBAGE_BYTES) {
@@ -147,7 +185,7 @@ public final class LayerWise {
       calibrateSeconds += (calibrated - start) / 1e9;
       solveSeconds += (System.nanoTime() - calibrated) / 1e9;
     }
-    int dead = outcomes.stream().mapToInt(Outcome::deadColumns).sum();
+    int dead = outcomes.values().stream().mapToInt(Outcome::deadColumns).sum();
     if (dead > 0) {
       notices.add(
           "dead-columns",
@@ -157,22 +195,87 @@ public final class LayerWise {
               + " layer)",
           dead);
     }
-    return new Result(outcomes, calibrateSeconds, solveSeconds);
+    List<Outcome> inOrder =
+        plans.stream().map(plan -> Objects.requireNonNull(outcomes.get(plan))).toList();
+    return new Result(inOrder, calibrateSeconds, solveSeconds);
   }
 
-  private static Map<GramKey, Hessian> hessians(Map<GramKey, GramMatrix> grams) {
-    Map<GramKey, Hessian> hessians = new HashMap<>();
+  /** Takes over the layers that an earlier run has saved. */
+  private Map<Plan, Outcome> resume(List<Plan> plans, Listener listener) {
+    Map<Plan, Outcome> outcomes = new LinkedHashMap<>();
+    if (checkpoints == null) {
+      return outcomes;
+    }
+    for (Plan plan : plans) {
+      checkpoints
+          .load(plan)
+          .ifPresent(
+              finished -> {
+                LayerWeights.fold(compressed, plan.layer(), finished.weights());
+                finished.notices().forEach(notices::add);
+                outcomes.put(plan, finished.outcome());
+              });
+    }
+    if (!outcomes.isEmpty()) {
+      listener.resumed(List.copyOf(outcomes.values()));
+    }
+    return outcomes;
+  }
+
+  /**
+   * Saves a layer that is done with what was noted since {@code noted}; returns how many notices
+   * there are now.
+   */
+  private int save(Outcome outcome, int noted) {
+    List<Notice> all = notices.list();
+    if (checkpoints != null) {
+      Layer layer = outcome.plan().layer();
+      checkpoints.save(
+          new LayerCheckpoints.Finished(
+              outcome, LayerWeights.unfold(compressed, layer), all.subList(noted, all.size())));
+    }
+    return all.size();
+  }
+
+  /** The calibration images in the parts of which Gram matrices are needed: two halves, or all. */
+  private List<ImageBatches> parts(Damping damping, List<Plan> plans, ImageBatches calibration) {
+    if (damping instanceof Damping.Fixed) {
+      return List.of(calibration);
+    }
+    if (plans.stream().noneMatch(plan -> plan.solver().usesDamping())) {
+      notices.add(
+          "damping-not-chosen",
+          compressed.source(),
+          "the solver uses no damping, so none was chosen",
+          Damping.USUAL);
+      return List.of(calibration);
+    }
+    List<ImageBatches> halves = calibration.halves();
+    if (halves.size() < 2) {
+      notices.add(
+          "damping-not-chosen",
+          compressed.source(),
+          "a single calibration image cannot be halved to choose the damping; it stays "
+              + Damping.USUAL,
+          Damping.USUAL);
+    }
+    return halves;
+  }
+
+  private static void addHessians(
+      Map<GramKey, GramMatrix> grams, Map<GramKey, List<Hessian>> hessians) {
     grams.forEach(
         (key, gram) ->
-            hessians.put(key, Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
-    return hessians;
+            hessians
+                .computeIfAbsent(key, k -> new ArrayList<>())
+                .add(Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
   }
 
   private Outcome solve(
       Plan plan,
-      double damping,
-      Map<GramKey, Hessian> hessians,
-      Map<GramKey, Hessian> heldOutHessians) {
+      Damping damping,
+      Map<GramKey, List<Hessian>> hessians,
+      Map<GramKey, List<Hessian>> heldOutHessians) {
     Layer layer = plan.layer();
     int[] order =
         plan.pattern().groupSize() == 1
@@ -189,29 +292,37 @@ public final class LayerWise {
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
-      Hessian hessian = Objects.requireNonNull(hessians.get(key));
-      LayerSolution solution =
-          plan.solver()
-              .solve(
-                  new SolveRequest(
-                      layer.name(),
-                      weights,
-                      layer.rows(),
-                      layer.cols(),
-                      hessian,
-                      order,
-                      plan.pattern(),
-                      damping),
-                  backend);
+      List<Hessian> parts = Objects.requireNonNull(hessians.get(key));
+      SplitHessian halves =
+          parts.size() < 2 ? null : new SplitHessian(parts.getFirst(), parts.getLast());
+      Hessian hessian = halves == null ? parts.getFirst() : halves.whole();
+      SolveRequest request =
+          new SolveRequest(
+              layer.name(),
+              weights,
+              layer.rows(),
+              layer.cols(),
+              hessian,
+              order,
+              plan.pattern(),
+              damping instanceof Damping.Fixed fixed ? fixed.value() : Damping.USUAL);
+      if (halves != null && plan.solver().usesDamping()) {
+        CrossValidatedDamping.Choice choice =
+            CrossValidatedDamping.choose(request, plan.solver(), List.of(halves), backend);
+        request = request.withDamping(choice.damping());
+        seconds += choice.seconds();
+      }
+      LayerSolution solution = plan.solver().solve(request, backend);
       solved[group] = solution.weights();
       errors.add(weights, solution.weights(), layer.rows(), layer.cols(), hessian, backend);
       if (heldOutErrors != null) {
-        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key));
+        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key)).getFirst();
         heldOutErrors.add(weights, solution.weights(), layer.rows(), layer.cols(), unseen, backend);
       }
       usedDamping = Math.max(usedDamping, solution.damping());
       escalations = Math.max(escalations, solution.dampingEscalations());
-      dead += deadColumns(hessian);
+      // Counted here, as not every solver looks at the inputs.
+      dead += hessian.deadColumns();
       seconds += solution.seconds();
     }
     LayerWeights.fold(compressed, layer, solved);
@@ -238,14 +349,5 @@ public final class LayerWise {
         usedDamping,
         dead,
         seconds);
-  }
-
-  /** Counted here, as not every solver looks at the inputs. */
-  private static int deadColumns(Hessian hessian) {
-    int dead = 0;
-    for (int j = 0; j < hessian.cols(); j++) {
-      dead += hessian.diagonal(j) == 0 ? 1 : 0;
-    }
-    return dead;
   }
 }

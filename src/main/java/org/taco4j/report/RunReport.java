@@ -107,7 +107,7 @@ public record RunReport(
   /** Percentiles of the time of one run, in milliseconds. */
   public record ModelLatency(double p50Millis, double p90Millis, double p99Millis) {}
 
-  /** Wall time of each stage. */
+  /** Wall time of each stage in this run; what it took over of an interrupted one is not in it. */
   public record Seconds(
       double calibrate, double solve, double correct, double tune, double evaluate, double total) {}
 

@@ -2,7 +2,6 @@ package org.taco4j.solve;
 
 import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicBoolean;
-import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.FloatMatrix;
@@ -33,9 +32,6 @@ import org.taco4j.compute.FloatMatrix;
 final class ColumnSweep {
   /** The papers' block: the mask is chosen for this many columns at once. */
   private static final int BLOCK_COLUMNS = 128;
-
-  /** Where escalation starts when no damping was asked for. */
-  private static final double FIRST_DAMPING = 1e-8;
 
   /** Fixed borders of tasks, small enough for the first-level cache. */
   private static final int TASK_POSITIONS = 16;
@@ -91,7 +87,8 @@ final class ColumnSweep {
    *
    * @param order [cols]: the columns in the order of the sweep
    * @param group of columns that are not to be cut; divides the number of columns
-   * @throws TacoException of kind NUMERICAL where the Hessian is not fit to be used
+   * @throws org.taco4j.common.TacoException of kind NUMERICAL where the Hessian is not fit to be
+   *     used
    */
   static Result run(SolveRequest request, int[] order, int group, Backend backend, BlockStep step) {
     int rows = request.rows();
@@ -107,7 +104,7 @@ final class ColumnSweep {
       dead[p] = request.hessian().diagonal(column[p]) == 0;
       deadColumns += dead[p] ? 1 : 0;
     }
-    Factor factor = factorise(request, column, dead, backend);
+    DampingEscalation.Damped<FloatMatrix> factor = factorise(request, column, dead, backend);
 
     float[] weights = new float[rows * cols];
     boolean[] kept = new boolean[rows * cols];
@@ -123,13 +120,13 @@ final class ColumnSweep {
       FloatMatrix original = change.block(first, size, 0, rows);
       FloatMatrix w = block.block(0, size, 0, rows);
       gather(request, column, dead, first, original, w, workers);
-      FloatMatrix factorBlock = factor.l.block(first, size, first, size);
+      FloatMatrix factorBlock = factor.factor().block(first, size, first, size);
       FloatMatrix inverse = copy(factorBlock);
       backend.invertLower(inverse);
 
       if (end < cols) {
         FloatMatrix fromSwept = scratch.block(0, size, 0, rows);
-        FloatMatrix coupling = factor.l.block(end, cols - end, first, size);
+        FloatMatrix coupling = factor.factor().block(end, cols - end, first, size);
         FloatMatrix swept = change.block(end, cols - end, 0, rows);
         backend.gemm(1, coupling.transposed(), swept, 0, fromSwept);
         backend.gemm(1, inverse.transposed(), fromSwept, 1, w);
@@ -141,35 +138,25 @@ final class ColumnSweep {
     }
     double gflop =
         1e-9 * ((double) cols * cols * cols / 3 + (double) rows * cols * (cols + blockColumns));
-    return new Result(weights, kept, factor.damping, factor.escalations, deadColumns, gflop);
+    return new Result(weights, kept, factor.damping(), factor.escalations(), deadColumns, gflop);
   }
 
-  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns, and the λ it took. */
-  private record Factor(FloatMatrix l, double damping, int escalations) {}
-
-  private static Factor factorise(
+  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns. */
+  private static DampingEscalation.Damped<FloatMatrix> factorise(
       SolveRequest request, int[] column, boolean[] dead, Backend backend) {
     int cols = request.cols();
     double trace = 0;
     for (int p = 0; p < cols; p++) {
       trace += dead[p] ? 1 : request.hessian().diagonal(column[p]);
     }
+    double mean = trace / cols;
     FloatMatrix l = FloatMatrix.zeros(cols, cols);
-    double damping = request.damping();
-    for (int escalations = 0; ; escalations++) {
-      float[] diagonal = fillLower(request, column, dead, damping * trace / cols, l, backend);
-      int failed = backend.cholesky(l);
-      if (failed < 0 && isMeaningful(l, diagonal)) {
-        return new Factor(l, damping, escalations);
-      }
-      damping = Math.max(FIRST_DAMPING, damping * 10);
-      if (damping > 1) {
-        throw TacoException.numerical(
-            "layer %s: the Hessian [%d, %d] of %d samples is not positive definite, even with damping"
-                    .formatted(request.layer(), cols, cols, request.hessian().samples())
-                + " 1; are the calibration images sound?");
-      }
-    }
+    return DampingEscalation.escalate(
+        request,
+        damping -> {
+          float[] diagonal = fillLower(request, column, dead, damping * mean, l, backend);
+          return backend.cholesky(l) < 0 && isMeaningful(l, diagonal) ? l : null;
+        });
   }
 
   /**
@@ -225,10 +212,7 @@ final class ColumnSweep {
               }
             });
     if (!finite.get()) {
-      throw TacoException.numerical(
-          "layer %s: the Hessian holds NaN or infinite values; are the calibration images and the"
-                  .formatted(request.layer())
-              + " preprocessing sound?");
+      throw DampingEscalation.notFinite(request);
     }
     return diagonal;
   }

@@ -7,17 +7,17 @@ import org.taco4j.compute.DoubleMatrix;
  * The undamped Hessian of a layer problem, H = 2/N · X Xᵀ for inputs X: [cols, N].
  *
  * @param values [cols, cols] row-major, symmetric; borrowed, never written
- * @param samples N, the number of columns of X
+ * @param samples N, the number of columns of X; 0 where that is not known
  */
 public record Hessian(DoubleMatrix values, long samples) {
-  /** Checks that the matrix is square and the number of samples positive. */
+  /** Checks that the matrix is square and the number of samples not negative. */
   public Hessian {
     if (values.rows() != values.cols() || !values.isRowMajor()) {
       throw new IllegalArgumentException(
           "a Hessian of shape [%d, %d]".formatted(values.rows(), values.cols()));
     }
-    if (samples < 1) {
-      throw TacoException.data("a Hessian needs at least one sample, not " + samples);
+    if (samples < 0) {
+      throw new IllegalArgumentException("a Hessian of " + samples + " samples");
     }
   }
 
@@ -28,10 +28,28 @@ public record Hessian(DoubleMatrix values, long samples) {
    * @param gram [cols, cols], both triangles filled
    */
   public static Hessian ofGram(double[] gram, int cols, long samples) {
+    if (samples < 1) {
+      throw TacoException.data("a Hessian needs at least one sample, not " + samples);
+    }
     for (int i = 0; i < gram.length; i++) {
       gram[i] *= 2.0 / samples;
     }
     return new Hessian(DoubleMatrix.of(gram, cols, cols), samples);
+  }
+
+  /** For messages: {@code "Hessian [96, 96] of 788 samples"}. */
+  public String describe() {
+    return "Hessian [%d, %d]".formatted(cols(), cols())
+        + (samples == 0 ? "" : " of " + samples + " samples");
+  }
+
+  /** How many inputs were 0 in every sample. */
+  public int deadColumns() {
+    int dead = 0;
+    for (int j = 0; j < cols(); j++) {
+      dead += diagonal(j) == 0 ? 1 : 0;
+    }
+    return dead;
   }
 
   /** The number of columns of the layer. */

@@ -16,6 +16,7 @@ import org.jspecify.annotations.Nullable;
  * @param gflop floating-point operations in 1e9 that the algorithm needs, bookkeeping not counted
  * @param solver the solver's name
  * @param backend the backend's name
+ * @param search what a search over masks after the solver did; null where there was none
  * @param grid what the weights lie on, exactly: each is a float scale times a whole number; null
  *     where they are not quantised
  */
@@ -30,9 +31,10 @@ public record LayerSolution(
     double gflop,
     String solver,
     String backend,
+    @Nullable SearchReport search,
     @Nullable QuantizationGrid grid) {
 
-  /** A solution whose weights are not quantised. */
+  /** A solution without a search and without quantisation. */
   public LayerSolution(
       float[] weights,
       boolean[] kept,
@@ -53,6 +55,7 @@ public record LayerSolution(
         gflop,
         solver,
         backend,
+        /* search= */ null,
         /* grid= */ null);
   }
 

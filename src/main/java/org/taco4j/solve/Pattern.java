@@ -16,6 +16,11 @@ public sealed interface Pattern {
    */
   int groupSize();
 
+  /** How many consecutive rows share one mask; the last ones of a layer may be fewer. */
+  default int maskRows() {
+    return 1;
+  }
+
   /** Any weights: {@code ceil(rows * cols * sparsity)} of them. */
   record Unstructured(double sparsity) implements Pattern {
     /** Checks that the sparsity lies in [0, 1). */
@@ -95,6 +100,11 @@ public sealed interface Pattern {
     @Override
     public int groupSize() {
       return 1;
+    }
+
+    @Override
+    public int maskRows() {
+      return rows;
     }
 
     @Override

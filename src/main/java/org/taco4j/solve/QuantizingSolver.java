@@ -81,6 +81,7 @@ public final class QuantizingSolver implements Solver {
         gflop,
         sparse.solver() + "+gptq",
         backend.name(),
+        sparse.search(),
         grid);
   }
 

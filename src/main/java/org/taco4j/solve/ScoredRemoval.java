@@ -11,12 +11,12 @@ final class ScoredRemoval {
   enum Comparison {
     /** The whole layer loses exactly {@code ceil(rows * cols * sparsity)}. */
     LAYER,
-    /** Each row its share; cumulative rounding makes the layer's total exact. */
+    /** Each row (or set of rows) its share; cumulative rounding makes the layer's total exact. */
     ROW
   }
 
-  /** Fixed, and small: rows are short work. */
-  private static final int TASK_ROWS = 16;
+  /** Fixed, and small: a set of rows is short work. */
+  private static final int TASK_SETS = 16;
 
   private ScoredRemoval() {}
 
@@ -40,23 +40,25 @@ final class ScoredRemoval {
     boolean isNm = request.pattern() instanceof Pattern.NM;
     int unit = isNm ? 1 : group;
     int units = cols / unit;
-    int tasks = (rows + TASK_ROWS - 1) / TASK_ROWS;
+    int setRows = request.pattern().maskRows();
+    int sets = (rows + setRows - 1) / setRows;
+    int tasks = (sets + TASK_SETS - 1) / TASK_SETS;
 
-    // Scores and removals: [rows, units], columns in the request's order.
-    float[] scores = new float[rows * units];
+    // Scores and removals: [sets of rows, units], columns in the request's order.
+    float[] scores = new float[sets * units];
     backend
         .workers()
         .forEach(
             tasks,
             task -> {
-              int end = Math.min(rows, (task + 1) * TASK_ROWS);
-              for (int row = task * TASK_ROWS; row < end; row++) {
+              int end = Math.min(sets, (task + 1) * TASK_SETS);
+              for (int set = task * TASK_SETS; set < end; set++) {
                 for (int u = 0; u < units; u++) {
-                  scores[row * units + u] = score(request, columnScale, row, u * unit, unit);
+                  scores[set * units + u] = score(request, columnScale, set, u * unit, unit);
                 }
               }
             });
-    boolean[] removed = new boolean[rows * units];
+    boolean[] removed = new boolean[sets * units];
     double sparsity = request.pattern().sparsity();
     if (!isNm && comparison == Comparison.LAYER) {
       int k = Math.toIntExact(Pattern.portion(scores.length, sparsity));
@@ -69,15 +71,15 @@ final class ScoredRemoval {
           .forEach(
               tasks,
               task -> {
-                int end = Math.min(rows, (task + 1) * TASK_ROWS);
-                for (int row = task * TASK_ROWS; row < end; row++) {
+                int end = Math.min(sets, (task + 1) * TASK_SETS);
+                for (int set = task * TASK_SETS; set < end; set++) {
                   int k =
                       request.pattern() instanceof Pattern.NM nm
                           ? nm.groupSize() - nm.kept()
                           : (int)
-                              (Pattern.portion((row + 1L) * units, sparsity)
-                                  - Pattern.portion((long) row * units, sparsity));
-                  for (int from = row * units; from < (row + 1) * units; from += range) {
+                              (Pattern.portion((set + 1L) * units, sparsity)
+                                  - Pattern.portion((long) set * units, sparsity));
+                  for (int from = set * units; from < (set + 1) * units; from += range) {
                     SmallestScores.markRange(scores, from, from + range, k, removed);
                   }
                 }
@@ -89,7 +91,7 @@ final class ScoredRemoval {
     for (int row = 0; row < rows; row++) {
       for (int i = 0; i < cols; i++) {
         int at = row * cols + order[i];
-        kept[at] = !removed[row * units + i / unit];
+        kept[at] = !removed[row / setRows * units + i / unit];
         weights[at] = kept[at] ? weights[at] : 0;
       }
     }
@@ -99,14 +101,19 @@ final class ScoredRemoval {
         weights, kept, 0, 0, deadColumns, seconds, gflop, solver, backend.name());
   }
 
-  /** The score of one weight, or the sum of the squared scores of a block of them. */
+  /** The score of one weight, or the sum of the squared scores of a block of them, or of rows. */
   private static float score(
-      SolveRequest request, float[] columnScale, int row, int first, int size) {
+      SolveRequest request, float[] columnScale, int set, int first, int size) {
+    int setRows = request.pattern().maskRows();
+    int end = Math.min(request.rows(), (set + 1) * setRows);
+    boolean isSingle = size == 1 && setRows == 1;
     float score = 0;
-    for (int i = first; i < first + size; i++) {
-      int col = request.order()[i];
-      float one = Math.abs(request.weights()[row * request.cols() + col]) * columnScale[col];
-      score += size == 1 ? one : one * one;
+    for (int row = set * setRows; row < end; row++) {
+      for (int i = first; i < first + size; i++) {
+        int col = request.order()[i];
+        float one = Math.abs(request.weights()[row * request.cols() + col]) * columnScale[col];
+        score += isSingle ? one : one * one;
+      }
     }
     return score;
   }

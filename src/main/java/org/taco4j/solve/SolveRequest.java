@@ -72,4 +72,22 @@ public record SolveRequest(
   public static int[] naturalOrder(int cols) {
     return IntStream.range(0, cols).toArray();
   }
+
+  /**
+   * The order (ky, kx, channel) of the columns of an unfolded convolution, which are stored as
+   * (channel, ky, kx).
+   *
+   * @param positions of the kernel
+   * @return [channels · positions]: the column at each place
+   */
+  public static int[] channelOrder(int channels, int positions) {
+    return IntStream.range(0, channels * positions)
+        .map(i -> i % channels * positions + i / channels)
+        .toArray();
+  }
+
+  /** This request with another λ. */
+  public SolveRequest withDamping(double other) {
+    return new SolveRequest(layer, weights, rows, cols, hessian, order, pattern, other);
+  }
 }

@@ -10,6 +10,11 @@ public interface Solver {
   /** Whether the solver can follow the pattern. */
   boolean supports(Pattern pattern);
 
+  /** Whether the damping of a request makes a difference. */
+  default boolean usesDamping() {
+    return true;
+  }
+
   /**
    * Solves one layer problem, with all threads of the backend; not to be called from a task of its
    * workers.

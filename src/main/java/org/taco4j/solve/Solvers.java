@@ -8,10 +8,16 @@ import org.taco4j.common.TacoException;
 
 /** The solvers by name. */
 public final class Solvers {
+  /** The solver that is used where none is named. */
+  public static final String DEFAULT = "fast";
+
   private static final Map<String, Function<SolverOptions, Solver>> ALL = new LinkedHashMap<>();
 
   static {
     ALL.put("fast", options -> new FastObcSolver());
+    ALL.put("obc", options -> new ObcSolver(options.precision()));
+    ALL.put("hybrid", HybridObcSolver::new);
+    ALL.put("adaprune", options -> new AdaPruneSolver(options.refit()));
     ALL.put("ziplm", options -> new ZipLmSolver());
     ALL.put("gptq", options -> new GptqSolver(options.quantization()));
     ALL.put("wanda", options -> new WandaSolver());
@@ -35,7 +41,8 @@ public final class Solvers {
   }
 
   /**
-   * The solver of that name; where a quantisation is asked for, with it.
+   * The solver of that name, with a search and a quantisation after it where the options ask for
+   * them.
    *
    * @throws TacoException of kind USAGE, with the names there are
    */
@@ -46,10 +53,14 @@ public final class Solvers {
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
     Solver solver = constructor.apply(options);
+    if (solver instanceof GptqSolver) {
+      return solver;
+    }
+    if (options.search() != Search.NONE) {
+      solver = new SearchingSolver(solver, options);
+    }
     Quantization quantization = options.quantization();
-    return quantization == null || solver instanceof GptqSolver
-        ? solver
-        : new QuantizingSolver(solver, quantization);
+    return quantization == null ? solver : new QuantizingSolver(solver, quantization);
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

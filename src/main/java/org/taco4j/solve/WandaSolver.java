@@ -16,7 +16,12 @@ public final class WandaSolver implements Solver {
 
   @Override
   public boolean supports(Pattern pattern) {
-    return !(pattern instanceof Pattern.RowBlock || pattern instanceof Pattern.Columns);
+    return !(pattern instanceof Pattern.Columns);
+  }
+
+  @Override
+  public boolean usesDamping() {
+    return false;
   }
 
   @Override

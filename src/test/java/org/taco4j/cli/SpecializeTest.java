@@ -228,6 +228,26 @@ class SpecializeTest {
         "another seed draws other images");
   }
 
+  @Test
+  void dampingIsChosenLayerByLayer() throws IOException {
+    Object[] task =
+        arguments(
+            convNet, "--data", images, "--shots", "3", "--sparsity", "0.6", "--damping", "auto");
+    Path run = specialize("auto", with(task, "--threads", "2"));
+    JsonNode report = report(run);
+    assertEquals("auto", report.at("/recipe/damping").asText());
+    List<Double> dampings = new ArrayList<>();
+    report.path("layers").forEach(layer -> dampings.add(layer.path("damping").asDouble()));
+    // Three images a class: the head sees fewer samples than it has columns.
+    assertTrue(dampings.stream().anyMatch(damping -> damping > 0.01), dampings.toString());
+    byte[] once = model(run);
+    assertArrayEquals(once, model(specialize("again", with(task, "--threads", "1"))));
+    Path small = specialize("small", with(task, "--memory", "1k"));
+    assertArrayEquals(once, model(small));
+    JsonNode unused = report(specialize("unused", with(task, "--solver", "wanda")));
+    assertTrue(unused.path("notices").toString().contains("damping-not-chosen"));
+  }
+
   private static Object[] with(Object[] arguments, Object... more) {
     return Stream.concat(Stream.of(arguments), Stream.of(more)).toArray();
   }

@@ -10,6 +10,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
@@ -110,6 +111,33 @@ class ImageBatchesTest {
     try (Workers workers = new Workers(1)) {
       ImageBatches batches = new ImageBatches(files, preprocessor, 8, workers, notices);
       Expect.data(() -> batches.iterator().hasNext(), "0.png");
+    }
+  }
+
+  @Test
+  void halvesHaveEveryOtherImageOfEachClass() throws Exception {
+    List<ImageFile> files = files(23); // classes of 8, 8 and 7 images
+    Files.writeString(files.get(6).path(), "broken"); // 1 of 23 is allowed, in a half of 11 too
+    try (Workers workers = new Workers(2)) {
+      ImageBatches all = new ImageBatches(files, preprocessor, 4, workers, notices);
+      List<ImageFile> seen = new ArrayList<>();
+      int[][] counts = new int[2][3];
+      List<ImageBatches> halves = all.halves();
+      for (int half = 0; half < 2; half++) {
+        for (ImageBatches.Batch batch : halves.get(half)) {
+          seen.addAll(batch.files());
+          for (int index : batch.classIndices()) {
+            counts[half][index]++;
+          }
+        }
+      }
+      // Class 0 has lost its third image; odd images fall to the halves in turn.
+      assertArrayEquals(new int[] {3, 4, 4}, counts[0]);
+      assertArrayEquals(new int[] {4, 4, 3}, counts[1]);
+      assertEquals(22, new HashSet<>(seen).size());
+      assertEquals(
+          1,
+          new ImageBatches(files.subList(0, 1), preprocessor, 4, workers, notices).halves().size());
     }
   }
 

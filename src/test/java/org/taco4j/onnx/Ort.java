@@ -15,12 +15,13 @@ import java.util.Map;
 import java.util.Random;
 
 /** Runs models in ONNX Runtime. */
-final class Ort {
+public final class Ort {
   private Ort() {}
 
   /** A FLOAT tensor on the heap. */
-  record Tensor(float[] values, long... shape) {
-    static Tensor random(long... shape) {
+  public record Tensor(float[] values, long... shape) {
+    /** Normally distributed values. */
+    public static Tensor random(long... shape) {
       Random random = new Random(11);
       float[] values = new float[(int) Arrays.stream(shape).reduce(1, (a, b) -> a * b)];
       for (int i = 0; i < values.length; i++) {
@@ -31,7 +32,7 @@ final class Ort {
   }
 
   /** All FLOAT outputs of the model for one input. */
-  static Map<String, Tensor> run(OnnxModel model, Tensor input) {
+  public static Map<String, Tensor> run(OnnxModel model, Tensor input) {
     return run(model.toBytes(), Map.of(model.inputs().getFirst().name(), input));
   }
 
@@ -74,7 +75,7 @@ final class Ort {
   }
 
   /** Fails unless both have the same outputs of the same shapes, to a tolerance. */
-  static void assertSame(
+  public static void assertSame(
       Map<String, Tensor> expected, Map<String, Tensor> actual, float tolerance) {
     assertEquals(expected.keySet(), actual.keySet());
     expected.forEach(

@@ -22,6 +22,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.solve.Damping;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.Solvers;
 
@@ -60,7 +61,7 @@ class LayerWiseTest {
           new LayerWise(dense, dense.copy(), new ScalarBackend(workers), workers, notices)
               .run(
                   List.of(plan),
-                  0.1,
+                  new Damping.Fixed(0.1),
                   1 << 20,
                   images,
                   null,

@@ -14,6 +14,7 @@ import java.util.Map;
 import java.util.stream.StreamSupport;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.data.NpyFile;
 
 /** One of the golden layer problems, with the answers of the reference implementations. */
 record GoldenProblem(

@@ -19,6 +19,7 @@ import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
+import org.taco4j.data.NpyFile;
 
 /** The solvers against the answers of the published reference implementations, on every backend. */
 final class GoldenSolverTest {

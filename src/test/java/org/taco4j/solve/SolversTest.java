@@ -31,7 +31,9 @@ final class SolversTest {
 
   @Test
   void areFoundByName() {
-    assertEquals(List.of("fast", "ziplm", "gptq", "wanda", "magnitude"), Solvers.names());
+    assertEquals(
+        List.of("fast", "obc", "hybrid", "adaprune", "ziplm", "gptq", "wanda", "magnitude"),
+        Solvers.names());
     for (String name : Solvers.names()) {
       assertEquals(name, Solvers.byName(name).name());
     }
@@ -41,7 +43,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
   void removeExactlyTheNumberAskedFor(String solver) {
     int[][] shapes = {
       {1, 1}, {1, 17}, {3, 127}, {17, 128}, {7, 129}, {10, 10}, {5, 300}, {33, 260}
@@ -103,7 +105,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
   void leaveTheWeightsAloneAtSparsityZero(String solver) {
     float[] weights = gaussian(17 * 300);
     for (String pattern : List.of("0", "4:4", "block4:0")) {
@@ -115,7 +117,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
   void giveTheSameBytesAtAnyNumberOfThreads(String solver) {
     float[] weights = gaussian(301 * 300);
     Hessian hessian = hessian(300, 200, 5);
@@ -134,7 +136,7 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "fast"})
+  @ValueSource(strings = {"magnitude", "wanda", "fast", "obc"})
   void countZerosAsRemovedFirst(String solver) {
     float[] weights = gaussian(20 * 50);
     for (int row = 0; row < 20; row++) {

@@ -4,6 +4,7 @@ import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.ObsElimination;
 
 /** Every kernel as its textbook loop: slow, obvious, and what the other backends are held to. */
 public final class ScalarBackend implements Backend {
@@ -24,6 +25,11 @@ public final class ScalarBackend implements Backend {
   @Override
   public String description() {
     return "scalar: plain Java loops";
+  }
+
+  @Override
+  public String kernels() {
+    return description();
   }
 
   @Override
@@ -225,6 +231,25 @@ public final class ScalarBackend implements Backend {
     }
   }
 
+  /** In double all the same. */
+  @Override
+  public ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    DoubleMatrix wide = DoubleMatrix.zeros(inverse.rows(), inverse.cols());
+    for (int i = 0; i < inverse.rows(); i++) {
+      for (int j = 0; j < inverse.cols(); j++) {
+        wide.data()[wide.index(i, j)] = inverse.at(i, j);
+      }
+    }
+    return new ScalarElimination(wide, units);
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return new ScalarElimination(inverse, units);
+  }
+
   @Override
   public void quantSweep(
       FloatMatrix inverse,
@@ -262,5 +287,67 @@ public final class ScalarBackend implements Backend {
       }
     }
     return sum;
+  }
+
+  @Override
+  public void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    gemm(alpha, a, b, beta, c);
+  }
+
+  @Override
+  public int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur) {
+    int failed = invertPositiveDefinite(a);
+    for (int j = 0; j < r.cols() && failed < 0; j++) {
+      double form = 0;
+      for (int p = 0; p < r.rows(); p++) {
+        double sum = 0;
+        for (int q = 0; q < r.rows(); q++) {
+          sum += a.at(p, q) * r.at(q, j);
+        }
+        form += r.at(p, j) * sum;
+      }
+      schur[j] -= form;
+    }
+    return failed;
+  }
+
+  @Override
+  public void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a) {
+    for (int i = 0; i < a.rows(); i++) {
+      for (int j = 0; j < a.cols(); j++) {
+        a.data()[a.index(i, j)] += alpha * x[i] * y[j];
+      }
+    }
+  }
+
+  @Override
+  public void multiply(DoubleMatrix a, double[] x, double[] y) {
+    for (int i = 0; i < a.rows(); i++) {
+      double sum = 0;
+      for (int j = 0; j < a.cols(); j++) {
+        sum += a.at(i, j) * x[j];
+      }
+      y[i] = sum;
+    }
+  }
+
+  @Override
+  public int cheapestRemoval(
+      DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur) {
+    int cheapest = -1;
+    double least = Double.POSITIVE_INFINITY;
+    for (int i = 0; i < w.cols(); i++) {
+      double squares = 0;
+      for (int row = 0; row < w.rows(); row++) {
+        double weight = w.at(row, i) - c.at(0, i) * s[row];
+        squares += weight * weight;
+      }
+      double cost = squares / (g[i] + inverseSchur * c.at(0, i) * c.at(0, i));
+      if (cost < least) {
+        least = cost;
+        cheapest = i;
+      }
+    }
+    return cheapest;
   }
 }

@@ -7,6 +7,7 @@ import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.ObsElimination;
 
 /**
  * The kernels on vector instructions, spread over the workers by tiles whose borders depend on the
@@ -78,10 +79,14 @@ public final class SimdBackend implements Backend {
 
   @Override
   public String description() {
+    return "%s, %d threads".formatted(kernels(), workers.threads());
+  }
+
+  @Override
+  public String kernels() {
     String missing =
         OpenBlas.get().library() != null ? "" : " (no OpenBLAS: " + OpenBlas.get().failure() + ")";
-    return "simd: %s%s, %d-bit vectors, %d threads"
-        .formatted(blas.description(), missing, vectorBits(), workers.threads());
+    return "simd: %s%s, %d-bit vectors".formatted(blas.description(), missing, vectorBits());
   }
 
   @Override
@@ -388,6 +393,65 @@ public final class SimdBackend implements Backend {
   }
 
   @Override
+  public void gemmTile(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
+    DoubleMatrix.checkProduct(a, b, c);
+    blas.gemm(alpha, a, b, beta, c);
+  }
+
+  /**
+   * With M = L⁻¹ the reduction of column j is ‖M r_j‖², half the work of the product with the
+   * inverse as M is triangular, and the inverse is MᵀM; both block row by block row.
+   */
+  @Override
+  public int invertAndReduce(DoubleMatrix a, DoubleMatrix r, double[] schur) {
+    int failed = cholesky(a, SimdBackend::forEachHere);
+    if (failed >= 0) {
+      return failed;
+    }
+    int n = a.rows();
+    int block = doubleBlock(n);
+    DoubleMatrix m = invertedLower(a);
+    DoubleMatrix scratch = DoubleMatrix.zeros(Math.min(block, n), r.cols());
+    for (int row = 0; row < n; row += block) {
+      int rows = Math.min(block, n - row);
+      int end = row + rows;
+      DoubleMatrix product = scratch.block(0, rows, 0, r.cols());
+      blas.gemm(1, m.block(row, rows, 0, end), r.block(0, end, 0, r.cols()), 0, product);
+      for (int i = 0; i < rows; i++) {
+        SupportLoops.subtractSquares(product.data(), product.index(i, 0), schur, r.cols());
+      }
+      DoubleMatrix to = a.block(row, rows, 0, end);
+      blas.gemm(
+          1, m.block(row, n - row, row, rows).transposed(), m.block(row, n - row, 0, end), 0, to);
+      mirrorLower(to.block(0, rows, row, rows), to.block(0, rows, row, rows));
+      if (row > 0) {
+        mirrorLower(to.block(0, rows, 0, row), a.block(0, row, row, rows));
+      }
+    }
+    return -1;
+  }
+
+  @Override
+  public void rankOne(double alpha, double[] x, double[] y, DoubleMatrix a) {
+    for (int i = 0; i < a.rows(); i++) {
+      SupportLoops.addMultiple(alpha * x[i], y, a.data(), a.index(i, 0), a.cols());
+    }
+  }
+
+  @Override
+  public void multiply(DoubleMatrix a, double[] x, double[] y) {
+    for (int i = 0; i < a.rows(); i++) {
+      y[i] = DoubleLoops.dot(a.data(), a.index(i, 0), x, a.cols());
+    }
+  }
+
+  @Override
+  public int cheapestRemoval(
+      DoubleMatrix w, double[] g, DoubleMatrix c, double[] s, double inverseSchur) {
+    return SupportLoops.cheapestRemoval(w, g, c, s, inverseSchur);
+  }
+
+  @Override
   public void invertLower(FloatMatrix lower) {
     blas.invertLower(lower);
     for (int i = 0; i < lower.rows(); i++) {
@@ -436,6 +500,22 @@ public final class SimdBackend implements Backend {
             tileSweep.accept(sweep, row);
           }
         });
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      FloatMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new FloatBlockElimination(inverse, leastPivots, units)
+        : new FloatElimination(inverse, leastPivots, units);
+  }
+
+  @Override
+  public ObsElimination obsElimination(
+      DoubleMatrix inverse, double[] leastPivots, ObsElimination.Units units) {
+    return units.blockSize() > 1
+        ? new DoubleBlockElimination(inverse, leastPivots, units)
+        : new DoubleElimination(inverse, leastPivots, units);
   }
 
   /**

@@ -1,0 +1,39 @@
+package org.taco4j.solve;
+
+import org.taco4j.compute.Backend;
+
+/** A solver with a search over masks after it; both share the time budget. */
+final class SearchingSolver implements Solver {
+  private final Solver solver;
+  private final SolverOptions options;
+
+  SearchingSolver(Solver solver, SolverOptions options) {
+    this.solver = solver;
+    this.options = options;
+  }
+
+  @Override
+  public String name() {
+    return solver.name();
+  }
+
+  @Override
+  public boolean supports(Pattern pattern) {
+    return solver.supports(pattern);
+  }
+
+  @Override
+  public LayerSolution solve(SolveRequest request, Backend backend) {
+    LayerSolution solution = solver.solve(request, backend);
+    if (solution.search() != null && options.search() == Search.SWAP) {
+      return solution; // the solver has swapped already
+    }
+    return MaskSearch.improve(
+        request,
+        solution,
+        options.search(),
+        options.timeBudget() - solution.seconds(),
+        options.seed(),
+        backend);
+  }
+}

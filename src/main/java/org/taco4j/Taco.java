@@ -389,7 +389,7 @@ public final class Taco {
     long zeros = 0;
     for (Layer layer : layers) {
       long layerZeros =
-          LayerWeights.isReadable(model, layer) ? LayerWeights.zeros(model, layer) : 0;
+          LayerWeights.hasKnownZeros(model, layer) ? LayerWeights.zeros(model, layer) : 0;
       parameters += layer.parameters();
       if (layer.prunable()) {
         prunable += layer.parameters();

@@ -3,6 +3,7 @@ package org.taco4j.onnx;
 import ai.onnx.proto.OnnxMl.GraphProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
+import com.google.protobuf.ByteString;
 import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
@@ -95,12 +96,65 @@ public final class LayerWeights {
     model.setConstant(now.weight().constant(), TensorData.withFloats(stored, values));
   }
 
-  /** How many of a layer's weights, of all groups, are exactly zero. */
+  /**
+   * How many of a layer's weights, of all groups, are exactly zero.
+   *
+   * @throws IllegalArgumentException for a layer of which that is not known ({@link
+   *     #hasKnownZeros})
+   */
   public static long zeros(OnnxModel model, Layer layer) {
     Layer now = LayerDiscovery.find(model, layer.name());
+    if (!isPlain(model, now) && isDequantized(model, now)) {
+      // Of 8-bit integers with the zero point 0, zeros are the zero bytes.
+      return zeroBytes(weight(model, now).tensor().getRawData());
+    }
     long zeros = 0;
     for (float value : TensorData.floats(stored(model, now))) {
       zeros += value == 0 ? 1 : 0;
+    }
+    return zeros;
+  }
+
+  /**
+   * Whether {@link #zeros} can count: the weights are plain matrices, or 8-bit integers that a
+   * DequantizeLinear with the zero point 0 reads.
+   */
+  public static boolean hasKnownZeros(OnnxModel model, Layer layer) {
+    Layer now = LayerDiscovery.find(model, layer.name());
+    return isPlain(model, now) || isDequantized(model, now);
+  }
+
+  private static boolean isDequantized(OnnxModel model, Layer layer) {
+    GraphIndex.Constant constant = weight(model, layer);
+    TensorProto tensor = constant.tensor();
+    boolean bytes =
+        tensor.hasRawData()
+            && (tensor.getDataType() == TensorProto.DataType.INT8_VALUE
+                || tensor.getDataType() == TensorProto.DataType.UINT8_VALUE);
+    if (!bytes || constant.chain().size() < 2) {
+      return false;
+    }
+    // The chain runs from the layer back to what is stored; Identity and Transpose change no value.
+    List<NodeProto> altering =
+        constant.chain().subList(0, constant.chain().size() - 1).stream()
+            .map(tensorName -> model.index().node(model.index().producer(tensorName)))
+            .filter(node -> !Nodes.is(node, "Identity") && !Nodes.is(node, "Transpose"))
+            .toList();
+    if (altering.size() != 1 || !Nodes.is(altering.getFirst(), "DequantizeLinear")) {
+      return false;
+    }
+    String zeroPoint = Nodes.input(altering.getFirst(), 2);
+    TensorProto points = model.index().stored(zeroPoint);
+    return zeroPoint.isEmpty()
+        || (points != null
+            && points.hasRawData()
+            && zeroBytes(points.getRawData()) == points.getRawData().size());
+  }
+
+  private static long zeroBytes(ByteString bytes) {
+    long zeros = 0;
+    for (int i = 0; i < bytes.size(); i++) {
+      zeros += bytes.byteAt(i) == 0 ? 1 : 0;
     }
     return zeros;
   }

@@ -86,7 +86,7 @@ public final class TensorData {
   }
 
   /** The elements of a FLOAT, FLOAT16, BFLOAT16 or DOUBLE tensor, in stored order. */
-  static float[] floats(TensorProto tensor) {
+  public static float[] floats(TensorProto tensor) {
     float[] values = new float[size(tensor)];
     boolean raw = tensor.hasRawData();
     switch (tensor.getDataType()) {
@@ -252,7 +252,7 @@ public final class TensorData {
   }
 
   /** A new tensor of a float type, stored as {@code raw_data}. */
-  static TensorProto of(String name, int dataType, List<Long> dims, float[] values) {
+  public static TensorProto of(String name, int dataType, List<Long> dims, float[] values) {
     long bytes = count(dims) * bits(dataType) / 8;
     TensorProto empty =
         TensorProto.newBuilder()

@@ -17,6 +17,8 @@ import org.jspecify.annotations.Nullable;
  * @param solver the solver's name
  * @param backend the backend's name
  * @param search what a search over masks after the solver did; null where there was none
+ * @param grid what the weights lie on, exactly: each is a float scale times a whole number; null
+ *     where they are not quantised
  */
 @SuppressWarnings("ArrayRecordComponent") // large results, owned by whoever asked for them
 public record LayerSolution(
@@ -29,9 +31,10 @@ public record LayerSolution(
     double gflop,
     String solver,
     String backend,
-    @Nullable SearchReport search) {
+    @Nullable SearchReport search,
+    @Nullable QuantizationGrid grid) {
 
-  /** A solution without a search. */
+  /** A solution without a search and without quantisation. */
   public LayerSolution(
       float[] weights,
       boolean[] kept,
@@ -52,7 +55,8 @@ public record LayerSolution(
         gflop,
         solver,
         backend,
-        /* search= */ null);
+        /* search= */ null,
+        /* grid= */ null);
   }
 
   /** How many weights were removed. */

@@ -207,7 +207,8 @@ public final class MaskSearch {
         solution.gflop() + 1e-9 * flop,
         solution.solver() + "+" + search,
         backend.name(),
-        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped));
+        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped),
+        /* grid= */ null);
   }
 
   /** H̃ by columns. */

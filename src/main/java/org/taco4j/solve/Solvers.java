@@ -24,6 +24,7 @@ public final class Solvers {
     ALL.put("hybrid", HybridObcSolver::new);
     ALL.put("adaprune", (options, limit) -> new AdaPruneSolver(options.refit()));
     ALL.put("ziplm", (options, limit) -> new ZipLmSolver());
+    ALL.put("gptq", (options, limit) -> new GptqSolver(options.quantization()));
     ALL.put("wanda", (options, limit) -> new WandaSolver());
     ALL.put("magnitude", (options, limit) -> new MagnitudeSolver());
   }
@@ -45,7 +46,8 @@ public final class Solvers {
   }
 
   /**
-   * The solver of that name, with a search after it where the options ask for one.
+   * The solver of that name, with a search and a quantisation after it where the options ask for
+   * them.
    *
    * @throws TacoException of kind USAGE, with the names there are
    */
@@ -65,7 +67,14 @@ public final class Solvers {
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
     Solver solver = constructor.create(options, columnLimit);
-    return options.search() == Search.NONE ? solver : new SearchingSolver(solver, options);
+    if (solver instanceof GptqSolver) {
+      return solver;
+    }
+    if (options.search() != Search.NONE) {
+      solver = new SearchingSolver(solver, options);
+    }
+    Quantization quantization = options.quantization();
+    return quantization == null ? solver : new QuantizingSolver(solver, quantization);
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

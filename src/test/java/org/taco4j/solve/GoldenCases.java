@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.data.NpyFile;
 
 /** The layer problems of the golden files, and what the reference made of them. */
 final class GoldenCases {

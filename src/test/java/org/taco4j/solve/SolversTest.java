@@ -32,7 +32,7 @@ final class SolversTest {
   @Test
   void areFoundByName() {
     assertEquals(
-        List.of("fast", "obc", "hybrid", "adaprune", "ziplm", "wanda", "magnitude"),
+        List.of("fast", "obc", "hybrid", "adaprune", "ziplm", "gptq", "wanda", "magnitude"),
         Solvers.names());
     for (String name : Solvers.names()) {
       assertEquals(name, Solvers.byName(name).name());

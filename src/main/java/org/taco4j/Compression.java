@@ -93,6 +93,7 @@ final class Compression {
                 calibration,
                 heldOut,
                 new SolveProgress(plans.size()));
+    QuantizedLayers quantized = new QuantizedLayers(compressed, solved.outcomes());
     calibrateSeconds += solved.calibrateSeconds();
     solveSeconds += solved.solveSeconds();
     if ("mean-variance".equals(recipe.correct())) {
@@ -100,6 +101,7 @@ final class Compression {
       folder.withScratch(scratch -> correct(reference, compressed, plans, workers, scratch));
       correctSeconds += (System.nanoTime() - start) / 1e9;
     }
+    quantized.store(compressed);
     return solved.outcomes();
   }
 

@@ -33,6 +33,7 @@ import org.taco4j.data.ImageFolders;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
+import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
 import org.taco4j.onnx.Layer;
@@ -146,6 +147,9 @@ final class Specializer {
     restrictHead(dense, data.classes(), outputs);
     List<Layer> layers = LayerDiscovery.discover(dense);
     selection.requireMatches(layers, recipe);
+    if (recipe.bits() != null) {
+      WeightQuantization.requireOpset(dense);
+    }
     StructuredPruning structured =
         recipe.structured() == null
             ? null

@@ -54,13 +54,22 @@ public final class WeightQuantization {
     model.adopt(work);
   }
 
-  private static void check(OnnxModel model, Layer layer, List<QuantizationGrid> grids) {
+  /**
+   * Throws for a model that {@link #apply} cannot quantise, whichever layer.
+   *
+   * @throws TacoException of kind MODEL for an opset before 13
+   */
+  public static void requireOpset(OnnxModel model) {
     if (model.opset() < FIRST_OPSET) {
       throw TacoException.model(
           ("%s: opset %d has no scale for each channel, QDQ needs opset %d; convert the model with"
                   + " onnx.version_converter, or export it again")
               .formatted(model.source(), model.opset(), FIRST_OPSET));
     }
+  }
+
+  private static void check(OnnxModel model, Layer layer, List<QuantizationGrid> grids) {
+    requireOpset(model);
     if (!LayerWeights.canFold(model, layer)) {
       throw TacoException.model(
           "layer %s: its weights cannot be replaced: %s"

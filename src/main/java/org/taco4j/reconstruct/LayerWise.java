@@ -27,6 +27,7 @@ import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.QuantizationGrid;
 import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
@@ -95,6 +96,7 @@ public final class LayerWise {
    * @param deadColumns inputs of all groups that were zero on every calibration image
    * @param seconds of the solver, and of choosing λ
    * @param searches what searches over masks did, of each group; empty where there were none
+   * @param grids on which the weights lie, of each group; empty where they are not quantised
    */
   public record Outcome(
       Plan plan,
@@ -104,7 +106,8 @@ public final class LayerWise {
       double damping,
       int deadColumns,
       double seconds,
-      List<SearchReport> searches) {}
+      List<SearchReport> searches,
+      List<QuantizationGrid> grids) {}
 
   /**
    * What was done to all layers.
@@ -298,6 +301,7 @@ public final class LayerWise {
     double seconds = 0;
     Set<String> ran = new LinkedHashSet<>();
     List<SearchReport> searches = new ArrayList<>();
+    List<QuantizationGrid> grids = new ArrayList<>();
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
@@ -337,6 +341,9 @@ public final class LayerWise {
       if (solution.search() != null) {
         searches.add(solution.search());
       }
+      if (solution.grid() != null) {
+        grids.add(solution.grid());
+      }
     }
     LayerWeights.fold(compressed, layer, solved);
     if (escalations > 0) {
@@ -364,7 +371,8 @@ public final class LayerWise {
         usedDamping,
         dead,
         seconds,
-        searches);
+        searches,
+        grids);
   }
 
   /** A search that did not end by itself has not done what was asked. */

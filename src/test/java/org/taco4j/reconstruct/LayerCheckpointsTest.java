@@ -43,7 +43,8 @@ class LayerCheckpointsTest {
         7,
         1e-9 / 3,
         List.of(
-            new SearchReport(1, 2, 3, 0.1, 0.3, 1e-9, SearchReport.Stopped.PATTERN_HAS_NO_MOVES)));
+            new SearchReport(1, 2, 3, 0.1, 0.3, 1e-9, SearchReport.Stopped.PATTERN_HAS_NO_MOVES)),
+        List.of());
   }
 
   @BeforeEach

@@ -72,6 +72,9 @@ public record LayerProblem(
    *
    * @param weights Ŵ: [rows, cols], float32
    * @param mask [rows, cols], uint8, 1 for weights that were kept
+   * @param scale [rows], float32: of quantised weights, Ŵ = scale · (code - zero)
+   * @param zero [rows], int32: the code of 0
    */
-  public record Outputs(@Nullable Path weights, @Nullable Path mask) {}
+  public record Outputs(
+      @Nullable Path weights, @Nullable Path mask, @Nullable Path scale, @Nullable Path zero) {}
 }

@@ -18,6 +18,7 @@ import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
 import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.QuantizationGrid;
 import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
@@ -42,8 +43,10 @@ final class LayerProblemSolver {
 
   LayerResult solve() {
     Solver solver = Solvers.create(problem.solver(), problem.options());
-    if (problem.options().quantization() != null) {
-      throw TacoException.usage("--bits: solver " + solver.name() + " does not quantise");
+    LayerProblem.Outputs outputs = problem.outputs();
+    if (problem.options().quantization() == null
+        && (outputs.scale() != null || outputs.zero() != null)) {
+      throw TacoException.usage("--scale and --zero are of quantised weights; give --bits too");
     }
     if (problem.samples() != null && problem.samples() < 1) {
       throw TacoException.usage("--samples must be at least 1, it is " + problem.samples());
@@ -103,7 +106,9 @@ final class LayerProblemSolver {
         places.add(path.toAbsolutePath().normalize());
       }
     }
-    for (Path path : new Path[] {problem.outputs().weights(), problem.outputs().mask()}) {
+    LayerProblem.Outputs outputs = problem.outputs();
+    for (Path path :
+        new Path[] {outputs.weights(), outputs.mask(), outputs.scale(), outputs.zero()}) {
       if (path != null) {
         Path place = path.toAbsolutePath().normalize();
         if (places.contains(place)) {
@@ -295,16 +300,7 @@ final class LayerProblemSolver {
           "search: " + solution.search().stopped(),
           solution.search().seconds());
     }
-    if (problem.outputs().weights() != null) {
-      NpyFile.write(problem.outputs().weights(), after, rows, cols);
-    }
-    if (problem.outputs().mask() != null) {
-      byte[] mask = new byte[after.length];
-      for (int i = 0; i < mask.length; i++) {
-        mask[i] = (byte) (solution.kept()[i] ? 1 : 0);
-      }
-      NpyFile.write(problem.outputs().mask(), mask, rows, cols);
-    }
+    write(solution, rows, cols);
     return new LayerResult(
         error,
         heldOut,
@@ -322,5 +318,30 @@ final class LayerProblemSolver {
         solution.search(),
         choice,
         notices.list());
+  }
+
+  private void write(LayerSolution solution, int rows, int cols) {
+    LayerProblem.Outputs outputs = problem.outputs();
+    if (outputs.weights() != null) {
+      NpyFile.write(outputs.weights(), solution.weights(), rows, cols);
+    }
+    if (outputs.mask() != null) {
+      byte[] mask = new byte[rows * cols];
+      for (int i = 0; i < mask.length; i++) {
+        mask[i] = (byte) (solution.kept()[i] ? 1 : 0);
+      }
+      NpyFile.write(outputs.mask(), mask, rows, cols);
+    }
+    QuantizationGrid grid = solution.grid();
+    if (grid != null && outputs.scale() != null) {
+      NpyFile.write(outputs.scale(), grid.scale(), rows);
+    }
+    if (grid != null && outputs.zero() != null) {
+      int[] zero = new int[rows];
+      for (int row = 0; row < rows; row++) {
+        zero[row] = (int) grid.zero()[row];
+      }
+      NpyFile.write(outputs.zero(), zero, rows);
+    }
   }
 }

@@ -131,6 +131,18 @@ final class SolveCommand implements Callable<Integer> {
       description = "write the mask, uint8: 1 where a weight was kept")
   @Nullable Path mask;
 
+  @Option(
+      names = "--scale",
+      paramLabel = "S.npy",
+      description = "write the scale of each row of quantised weights, float32")
+  @Nullable Path scale;
+
+  @Option(
+      names = "--zero",
+      paramLabel = "Z.npy",
+      description = "write the zero of each row of quantised weights, int32: the code of 0")
+  @Nullable Path zero;
+
   @Option(names = "--json", description = "print the result as JSON to standard output")
   boolean json;
 
@@ -143,20 +155,21 @@ final class SolveCommand implements Callable<Integer> {
       throw new CommandLine.ParameterException(
           commandLine, "--symmetric and --asymmetric exclude each other");
     }
+    boolean onlyQuantised = pattern == null && sparsity == null && solverOptions.bits != null;
     LayerProblem problem =
         new LayerProblem(
             Objects.requireNonNull(weights),
             Objects.requireNonNull(hessian),
             heldOut,
             solver,
-            Taco.pattern(pattern, sparsity),
+            Taco.pattern(pattern, onlyQuantised ? Double.valueOf(0) : sparsity),
             Damping.parse(damping),
             solverOptions.options(!asymmetric, searchScale, seed),
             samples,
             kernel == null ? null : LayerProblem.Kernel.parse(kernel),
             backend,
             threads,
-            new LayerProblem.Outputs(out, mask));
+            new LayerProblem.Outputs(out, mask, scale, zero));
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {
       LayerResult result = Taco.solveLayer(problem, progress);
       if (json) {

@@ -38,6 +38,11 @@ public final class QuantizingSolver implements Solver {
   }
 
   @Override
+  public Solver withoutSearch() {
+    return new QuantizingSolver(base.withoutSearch(), quantization);
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     LayerSolution sparse = base.solve(request, backend);

@@ -320,6 +320,47 @@ class SolveTest {
     assertEquals(0, searched.path("notices").size());
   }
 
+  @ParameterizedTest
+  @CsvSource({"gptq, --asymmetric, 0", "obc, --symmetric, 0.5"})
+  void quantisedWeightsLieOnTheirGrid(String solver, String kind, double sparsity)
+      throws IOException {
+    Path out = folder.resolve("What.npy");
+    Path scale = folder.resolve("S.npy");
+    Path zero = folder.resolve("Z.npy");
+    Object[] problem = {
+      "solve",
+      "--weights",
+      weights,
+      "--hessian",
+      hessian,
+      "--solver",
+      solver,
+      "--bits",
+      "4",
+      kind,
+      "--out",
+      out,
+      "--scale",
+      scale,
+      "--zero",
+      zero,
+      "--json"
+    };
+    JsonNode result = json(sparsity == 0 ? problem : with(problem, "--sparsity", "" + sparsity));
+    assertEquals(sparsity, result.path("sparsity").asDouble());
+    float[] quantised = NpyFile.read(out).floats();
+    float[] scales = NpyFile.read(scale).floats();
+    int[] zeros = NpyFile.read(zero).ints();
+    assertEquals(ROWS, scales.length);
+    for (int i = 0; i < quantised.length; i++) {
+      int row = i / COLS;
+      double code = quantised[i] / (double) scales[row] + zeros[row];
+      assertEquals(Math.rint(code), code, 1e-5); // float32 scale times a small whole number
+      assertTrue(code > -1e-5 && code < 15 + 1e-5, "4 bits: " + code);
+    }
+    refused(2, "--bits", "--sparsity", "0.5", "--scale", scale.toString());
+  }
+
   private static Object[] with(Object[] arguments, Object... more) {
     return Stream.concat(Stream.of(arguments), Stream.of(more)).toArray();
   }

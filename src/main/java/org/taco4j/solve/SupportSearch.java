@@ -33,7 +33,7 @@ import org.taco4j.compute.DoubleMatrix;
  */
 final class SupportSearch {
   /** Candidates to add. */
-  private static final int CANDIDATES = Integer.getInteger("cand", 32);
+  private static final int CANDIDATES = 32;
 
   /** Steps after which the columns that are no candidates learn of them. */
   private static final int PENDING_STEPS = 16;

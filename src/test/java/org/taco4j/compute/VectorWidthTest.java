@@ -1,6 +1,7 @@
 package org.taco4j.compute;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.lang.reflect.InvocationTargetException;
@@ -49,7 +50,7 @@ final class VectorWidthTest {
           run++;
         }
       }
-      assertEquals(14, run);
+      assertTrue(run >= 14, "only " + run + " tests ran");
     }
   }
 }

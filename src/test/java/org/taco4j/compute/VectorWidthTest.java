@@ -49,7 +49,7 @@ final class VectorWidthTest {
           run++;
         }
       }
-      assertEquals(14, run);
+      assertEquals(18, run);
     }
   }
 }

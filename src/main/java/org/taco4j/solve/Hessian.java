@@ -52,6 +52,15 @@ public record Hessian(DoubleMatrix values, long samples) {
     return dead;
   }
 
+  /** λ · mean(diag H): what damping adds to the diagonal. */
+  public double shift(double damping) {
+    double trace = 0;
+    for (int j = 0; j < cols(); j++) {
+      trace += diagonal(j);
+    }
+    return damping * trace / cols();
+  }
+
   /** The number of columns of the layer. */
   public int cols() {
     return values.cols();

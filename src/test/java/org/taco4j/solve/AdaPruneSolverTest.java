@@ -3,7 +3,6 @@ package org.taco4j.solve;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.IOException;
 import java.util.List;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -23,16 +22,16 @@ final class AdaPruneSolverTest {
    */
   @ParameterizedTest
   @CsvSource({"magnitude+ls, LEAST_SQUARES, 1e-3", "adaprune, ADAM, 5e-3"})
-  void agreesWithTheReference(String reference, Refit refit, double tolerance) throws IOException {
+  void agreesWithTheReference(String reference, Refit refit, double tolerance) {
     int compared = 0;
-    for (GoldenCases.Answer answer : GoldenCases.answers(reference)) {
-      int weights = answer.rows() * answer.cols();
+    for (GoldenProblem.Answer answer : GoldenProblem.answersOf(reference)) {
+      int weights = answer.problem().weights().length;
       double sparsity = Double.parseDouble(answer.setting().substring(1));
       // The reference removes one weight more than floor(n s).
       Pattern pattern = new Pattern.Unstructured((Math.floor(weights * sparsity) + 0.5) / weights);
-      SolveRequest request = answer.request(pattern, 0);
+      SolveRequest request = answer.problem().request(pattern, 0);
       LayerSolution solution = new AdaPruneSolver(refit).solve(request, SIMD);
-      String what = answer.name() + " " + answer.setting();
+      String what = answer.toString();
       assertEquals((long) Math.floor(weights * sparsity) + 1, solution.removed(), what);
       assertEquals(answer.error(), error(request, solution), tolerance * answer.error(), what);
       compared++;
@@ -62,12 +61,6 @@ final class AdaPruneSolverTest {
   }
 
   private static double error(SolveRequest request, LayerSolution solution) {
-    return LayerError.relative(
-        request.weights(),
-        solution.weights(),
-        request.rows(),
-        request.cols(),
-        request.hessian(),
-        SIMD);
+    return LayerProblems.error(request, solution.weights(), SIMD);
   }
 }

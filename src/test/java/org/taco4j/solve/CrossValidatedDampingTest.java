@@ -3,10 +3,7 @@ package org.taco4j.solve;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -20,15 +17,14 @@ import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
-import org.taco4j.data.NpyFile;
 
 /** The choice of the damping, and the halves of samples that it is made on. */
 final class CrossValidatedDampingTest {
-  private static final Path GOLDEN = Path.of("..", "shared", "golden", "solvers");
   private static final Workers WORKERS = new Workers(2);
   private static final Backend SIMD = SimdBackend.create(WORKERS);
 
   private final Random random = new Random(11);
+  private final LayerProblems problems = new LayerProblems(12);
 
   @ParameterizedTest
   @CsvSource({"1, 1", "3, 2", "17, 17", "64, 64", "130, 65", "200, 90"})
@@ -143,7 +139,7 @@ final class CrossValidatedDampingTest {
   @Test
   void manySamplesLeaveTheUsualDampingAndFewDoNot() {
     int cols = 48;
-    float[] weights = gaussian(100 * cols);
+    float[] weights = problems.gaussian(100 * cols);
     CrossValidatedDamping.Choice many = choose(weights, 100, cols, 20_000, "0.5", 1);
     assertEquals(Damping.USUAL, many.damping());
     assertEquals(64, many.rows());
@@ -171,7 +167,7 @@ final class CrossValidatedDampingTest {
   @ParameterizedTest
   @ValueSource(strings = {"0.8", "2:4", "block4:0.5"})
   void theChoiceIsTheSameAtAnyNumberOfThreads(String pattern) {
-    float[] weights = gaussian(70 * 40);
+    float[] weights = problems.gaussian(70 * 40);
     assertEquals(
         choose(weights, 70, 40, 30, pattern, 1).curve(),
         choose(weights, 70, 40, 30, pattern, 2).curve());
@@ -180,10 +176,11 @@ final class CrossValidatedDampingTest {
   @Test
   void nothingToGainLeavesTheUsualDamping() {
     // Sparsity 0 removes nothing: all errors are 0.
-    assertEquals(Damping.USUAL, choose(gaussian(8 * 20), 8, 20, 10, "0", 1).damping());
+    assertEquals(Damping.USUAL, choose(problems.gaussian(8 * 20), 8, 20, 10, "0", 1).damping());
     // No energy, no error.
     Hessian zero = new Hessian(DoubleMatrix.zeros(4, 4), 5);
-    SolveRequest request = request(gaussian(12), 3, 4, zero, "0.5");
+    SolveRequest request =
+        LayerProblems.request(problems.gaussian(12), 3, zero, Pattern.parse("0.5"), 0);
     assertEquals(
         Damping.USUAL,
         CrossValidatedDamping.choose(
@@ -206,10 +203,9 @@ final class CrossValidatedDampingTest {
   @ParameterizedTest
   @CsvSource({"fast, 0.5", "fast, 0.8", "fast, 0.9", "obc, 0.8", "adaprune, 0.8"})
   void theHeldOutErrorFallsWithFewSamples(String solver, String pattern) {
-    assumeTrue(Files.isDirectory(GOLDEN), "no golden cases at " + GOLDEN);
-    GoldenCase few = GoldenCase.read("dev_few24x160", solver);
-    Hessian unseen = few.hessian("H_heldout.npy");
-    double damping = few.choose(100, pattern);
+    GoldenCase few = new GoldenCase(GoldenProblem.named("dev_few24x160"), Solvers.byName(solver));
+    Hessian unseen = few.problem.heldOut();
+    double damping = few.choose(pattern);
     double usual = few.error(Damping.USUAL, pattern, unseen);
     double chosen = few.error(damping, pattern, unseen);
     assertTrue(chosen < 0.9 * usual, "%s: %g against %g".formatted(damping, chosen, usual));
@@ -220,19 +216,18 @@ final class CrossValidatedDampingTest {
    */
   @ParameterizedTest
   @CsvSource({
-    "dev_conv32x144, 1568, fast",
-    "dev_lin48x96, 788, fast",
-    "dev_dead40x128, 784, fast",
-    "dev_lin48x96, 788, obc"
+    "dev_conv32x144, fast",
+    "dev_lin48x96, fast",
+    "dev_dead40x128, fast",
+    "dev_lin48x96, obc"
   })
-  void wellDeterminedCasesAreLeftAlone(String name, long samples, String solver) {
-    assumeTrue(Files.isDirectory(GOLDEN), "no golden cases at " + GOLDEN);
-    GoldenCase golden = GoldenCase.read(name, solver);
-    Hessian hessian = golden.hessian("H.npy");
+  void wellDeterminedCasesAreLeftAlone(String name, String solver) {
+    GoldenCase golden = new GoldenCase(GoldenProblem.named(name), Solvers.byName(solver));
+    Hessian hessian = golden.problem.hessian();
     List<String> patterns =
         solver.equals("fast") ? List.of("0.5", "0.8", "0.9", "2:4") : List.of("0.8");
     for (String pattern : patterns) {
-      double damping = golden.choose(samples, pattern);
+      double damping = golden.choose(pattern);
       double usual = golden.error(Damping.USUAL, pattern, hessian);
       double chosen = golden.error(damping, pattern, hessian);
       assertTrue(
@@ -241,89 +236,38 @@ final class CrossValidatedDampingTest {
     }
   }
 
-  private record GoldenCase(Path folder, NpyFile weights, Solver solver) {
-    static GoldenCase read(String name, String solver) {
-      return new GoldenCase(
-          GOLDEN.resolve(name),
-          NpyFile.read(GOLDEN.resolve(name + "/W.npy")),
-          Solvers.byName(solver));
-    }
-
-    int rows() {
-      return weights.shape()[0];
-    }
-
-    int cols() {
-      return weights.shape()[1];
-    }
-
-    Hessian hessian(String file) {
-      double[] values = NpyFile.read(folder.resolve(file)).doubles();
-      return new Hessian(DoubleMatrix.of(values, cols(), cols()), 0);
-    }
-
-    double choose(long samples, String pattern) {
-      Hessian hessian = hessian("H.npy");
+  private record GoldenCase(GoldenProblem problem, Solver solver) {
+    double choose(String pattern) {
+      Hessian hessian = problem.hessian();
       return CrossValidatedDamping.choose(
-              request(weights.floats(), rows(), cols(), hessian, pattern),
+              problem.request(Pattern.parse(pattern), 0),
               solver,
-              new GaussianHalves(hessian, SIMD).draw(samples, 0),
+              new GaussianHalves(hessian, SIMD).draw(hessian.samples(), 0),
               SIMD)
           .damping();
     }
 
     double error(double damping, String pattern, Hessian on) {
-      SolveRequest request =
-          request(weights.floats(), rows(), cols(), hessian("H.npy"), pattern).withDamping(damping);
+      SolveRequest request = problem.request(Pattern.parse(pattern), damping);
       float[] solved = solver.solve(request, SIMD).weights();
-      return LayerError.relative(weights.floats(), solved, rows(), cols(), on, SIMD);
+      return LayerError.relative(
+          problem.weights(), solved, problem.rows(), problem.cols(), on, SIMD);
     }
-  }
-
-  private static SolveRequest request(
-      float[] weights, int rows, int cols, Hessian hessian, String pattern) {
-    return new SolveRequest(
-        "layer",
-        weights,
-        rows,
-        cols,
-        hessian,
-        SolveRequest.naturalOrder(cols),
-        Pattern.parse(pattern),
-        0);
   }
 
   private static CrossValidatedDamping.Choice choose(
       float[] weights, int rows, int cols, int samples, String pattern, int threads) {
-    Random samplesOf = new Random(5);
-    Hessian first = correlated(cols, samples / 2, samplesOf);
-    Hessian second = correlated(cols, samples - samples / 2, samplesOf);
+    LayerProblems samplesOf = new LayerProblems(5);
+    Hessian first = samplesOf.hessian(cols, samples / 2);
+    Hessian second = samplesOf.hessian(cols, samples - samples / 2);
     SplitHessian halves = new SplitHessian(first, second);
     try (Workers workers = new Workers(threads)) {
       return CrossValidatedDamping.choose(
-          request(weights, rows, cols, halves.whole(), pattern),
+          LayerProblems.request(weights, rows, halves.whole(), Pattern.parse(pattern), 0),
           new FastObcSolver(),
           List.of(halves),
           SimdBackend.create(workers));
     }
-  }
-
-  /** Of inputs that share a common part. */
-  private static Hessian correlated(int cols, int samples, Random random) {
-    double[] gram = new double[cols * cols];
-    double[] x = new double[cols];
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      for (int i = 0; i < cols; i++) {
-        x[i] = Math.max(0, random.nextGaussian() + common);
-      }
-      for (int i = 0; i < cols; i++) {
-        for (int j = 0; j < cols; j++) {
-          gram[i * cols + j] += x[i] * x[j];
-        }
-      }
-    }
-    return Hessian.ofGram(gram, cols, samples);
   }
 
   private Hessian randomHessian(int cols, int rank) {
@@ -334,13 +278,5 @@ final class CrossValidatedDampingTest {
     DoubleMatrix gram = DoubleMatrix.zeros(cols, cols);
     SIMD.gemm(1, x.transposed(), x, 0, gram);
     return new Hessian(gram, 0);
-  }
-
-  private float[] gaussian(int count) {
-    float[] values = new float[count];
-    for (int i = 0; i < count; i++) {
-      values[i] = (float) random.nextGaussian();
-    }
-    return values;
   }
 }

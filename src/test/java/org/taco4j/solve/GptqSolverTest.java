@@ -6,9 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import java.util.List;
-import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -16,7 +14,6 @@ import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -25,7 +22,7 @@ final class GptqSolverTest {
   private static final Backend SIMD = SimdBackend.create(WORKERS);
   private static final Pattern DENSE = Pattern.parse("0");
 
-  private final Random random = new Random(5);
+  private final LayerProblems problems = new LayerProblems(5);
 
   static List<Backend> backends() {
     return List.of(new ScalarBackend(WORKERS), SIMD, SimdBackend.createWithoutNatives(WORKERS));
@@ -35,18 +32,17 @@ final class GptqSolverTest {
   @MethodSource("backends")
   void agreesWithTheReference(Backend backend) {
     int compared = 0;
-    for (GoldenProblem problem : GoldenProblem.all()) {
-      for (JsonNode result : problem.resultsOf("gptq")) {
-        compare(problem, result, backend);
-        compared++;
-      }
+    for (GoldenProblem.Answer answer : GoldenProblem.answersOf("gptq")) {
+      compare(answer, backend);
+      compared++;
     }
     assertEquals(4 * 5, compared);
   }
 
-  private static void compare(GoldenProblem problem, JsonNode result, Backend backend) {
+  private static void compare(GoldenProblem.Answer answer, Backend backend) {
+    GoldenProblem problem = answer.problem();
     // "4bit_sym_mse", "4bit_asym", "4bit_asym_actorder"
-    String setting = result.get("setting").asText();
+    String setting = answer.setting();
     Quantization quantization =
         new Quantization(
             setting.charAt(0) - '0',
@@ -54,19 +50,20 @@ final class GptqSolverTest {
             setting.contains("mse"),
             setting.contains("actorder"),
             0);
-    LayerSolution solution = new GptqSolver(quantization).solve(problem.request(DENSE), backend);
+    LayerSolution solution =
+        new GptqSolver(quantization).solve(problem.request(DENSE, 0.01), backend);
     QuantizationGrid grid = solution.grid();
     assertNotNull(grid);
-    String what = problem.name() + " " + setting;
+    String what = answer.toString();
     int rowsThatDiffer = 0;
-    if (result.has("scale")) {
-      float[] scale = GoldenProblem.floats(result.get("scale").asText());
+    if (answer.has("scale")) {
+      float[] scale = answer.floats("scale");
       for (int row = 0; row < scale.length; row++) {
         // One division, perhaps rounded otherwise.
         assertEquals(scale[row], grid.scale()[row], Math.ulp(scale[row]), what);
       }
-      assertArrayEquals(GoldenProblem.floats(result.get("zero").asText()), grid.zero(), what);
-      float[] weights = GoldenProblem.floats(result.get("weights").asText());
+      assertArrayEquals(answer.floats("zero"), grid.zero(), what);
+      float[] weights = answer.floats("weights");
       for (int row = 0; row < problem.rows(); row++) {
         boolean differs = false;
         for (int col = 0; col < problem.cols(); col++) {
@@ -80,7 +77,7 @@ final class GptqSolverTest {
     // A weight that lies in the middle between two points to the last bit goes either way, and
     // takes the rest of its row with it; that is one row of one problem.
     assertTrue(rowsThatDiffer <= 1, what + ": rows that differ: " + rowsThatDiffer);
-    double expected = result.get("rel_err").asDouble();
+    double expected = answer.error();
     double tolerance = rowsThatDiffer == 0 ? 1e-3 : 1e-2;
     assertEquals(expected, problem.error(solution.weights(), backend), tolerance * expected, what);
   }
@@ -89,12 +86,12 @@ final class GptqSolverTest {
   @Test
   void sweepsBeatTheGreedyOrderOfTheReference() {
     for (GoldenProblem problem : GoldenProblem.all()) {
-      double greedy = problem.resultsOf("obq").get(0).get("rel_err").asDouble();
+      double greedy = problem.answers("obq").getFirst().error();
       double[] errors = new double[3];
       int[] sweeps = {0, 1, 20};
       for (int i = 0; i < 3; i++) {
         Solver solver = new GptqSolver(new Quantization(4, true, true, false, sweeps[i]));
-        LayerSolution solution = solver.solve(problem.request(DENSE), SIMD);
+        LayerSolution solution = solver.solve(problem.request(DENSE, 0.01), SIMD);
         errors[i] = problem.error(solution.weights(), SIMD);
         checkOnGrid(solution, problem.cols());
       }
@@ -108,14 +105,14 @@ final class GptqSolverTest {
   void sweepsEndWhereNoWeightGainsByMoving(boolean symmetric) {
     int rows = 5;
     int cols = 40;
-    float[] weights = gaussian(rows * cols);
-    Hessian hessian = hessian(cols, 60);
+    float[] weights = problems.gaussian(rows * cols);
+    Hessian hessian = problems.hessian(cols, 60);
     LayerSolution solution =
         new GptqSolver(new Quantization(3, symmetric, false, false, 1000))
             .solve(request(weights, rows, hessian, "0"), SIMD);
     QuantizationGrid grid = solution.grid();
     assertNotNull(grid);
-    double shift = DampedInverse.shift(hessian, 0.01);
+    double shift = hessian.shift(0.01);
     for (int row = 0; row < rows; row++) {
       double best = damped(weights, solution.weights(), row, hessian, shift);
       for (int col = 0; col < cols; col++) {
@@ -150,8 +147,8 @@ final class GptqSolverTest {
   void quantisesAndCompressesKeepingZeros() {
     int rows = 9;
     int cols = 144;
-    float[] weights = gaussian(rows * cols);
-    Hessian hessian = hessian(cols, 300);
+    float[] weights = problems.gaussian(rows * cols);
+    Hessian hessian = problems.hessian(cols, 300);
     for (String name : List.of("fast", "magnitude", "wanda", "ziplm")) {
       for (boolean symmetric : new boolean[] {true, false}) {
         Quantization quantization = new Quantization(4, symmetric, symmetric, !symmetric, 3);
@@ -174,8 +171,8 @@ final class GptqSolverTest {
 
   @Test
   void quantisesAloneWhereNothingIsRemoved() {
-    float[] weights = gaussian(4 * 30);
-    Hessian hessian = hessian(30, 60);
+    float[] weights = problems.gaussian(4 * 30);
+    Hessian hessian = problems.hessian(30, 60);
     Quantization quantization = new Quantization(4, true, false, false, 0);
     SolveRequest request = request(weights, 4, hessian, "0");
     float[] expected = new GptqSolver(quantization).solve(request, SIMD).weights();
@@ -227,7 +224,7 @@ final class GptqSolverTest {
 
   @Test
   void searchingTheScaleIgnoresOutliers() {
-    float[] weights = gaussian(256);
+    float[] weights = problems.gaussian(256);
     weights[7] = 8;
     double[] errors = new double[2];
     for (boolean search : new boolean[] {false, true}) {
@@ -242,8 +239,8 @@ final class GptqSolverTest {
 
   @Test
   void givesTheSameBytesAtAnyNumberOfThreads() {
-    float[] weights = gaussian(67 * 200);
-    SolveRequest request = request(weights, 67, hessian(200, 300), "0");
+    float[] weights = problems.gaussian(67 * 200);
+    SolveRequest request = request(weights, 67, problems.hessian(200, 300), "0");
     LayerSolution first = null;
     for (int threads = 1; threads <= 3; threads++) {
       try (Workers workers = new Workers(threads)) {
@@ -258,43 +255,18 @@ final class GptqSolverTest {
 
   @Test
   void saysWhatItCannotDo() {
-    SolveRequest sparse = request(gaussian(40), 2, hessian(20, 30), "0.5");
+    SolveRequest sparse = request(problems.gaussian(40), 2, problems.hessian(20, 30), "0.5");
     Quantization quantization = new Quantization(4, true, false, false, 0);
     TacoException e =
         assertThrows(TacoException.class, () -> new GptqSolver(quantization).solve(sparse, SIMD));
     assertEquals(TacoException.Kind.USAGE, e.kind());
-    SolveRequest dense = request(gaussian(40), 2, hessian(20, 30), "0");
+    SolveRequest dense = request(problems.gaussian(40), 2, problems.hessian(20, 30), "0");
     e = assertThrows(TacoException.class, () -> Solvers.byName("gptq").solve(dense, SIMD));
     assertEquals(TacoException.Kind.USAGE, e.kind());
     assertTrue(e.getMessage().contains("--bits"), e.getMessage());
   }
 
   private static SolveRequest request(float[] weights, int rows, Hessian hessian, String pattern) {
-    int cols = hessian.cols();
-    int[] order = SolveRequest.naturalOrder(cols);
-    return new SolveRequest(
-        "layer", weights, rows, cols, hessian, order, Pattern.parse(pattern), 0.01);
-  }
-
-  private float[] gaussian(int count) {
-    float[] values = new float[count];
-    for (int i = 0; i < count; i++) {
-      values[i] = (float) random.nextGaussian();
-    }
-    return values;
-  }
-
-  private Hessian hessian(int cols, int samples) {
-    double[] x = new double[samples * cols];
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      for (int i = 0; i < cols; i++) {
-        x[s * cols + i] = Math.max(0, random.nextGaussian() + common);
-      }
-    }
-    DoubleMatrix gram = DoubleMatrix.zeros(cols, cols);
-    DoubleMatrix inputs = DoubleMatrix.of(x, samples, cols);
-    SIMD.gemm(1, inputs.transposed(), inputs, 0, gram);
-    return Hessian.ofGram(gram.data(), cols, samples);
+    return LayerProblems.request(weights, rows, hessian, Pattern.parse(pattern), 0.01);
   }
 }

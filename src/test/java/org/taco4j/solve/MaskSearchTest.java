@@ -4,19 +4,16 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.IOException;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Random;
 import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -50,19 +47,19 @@ final class MaskSearchTest {
   @EnumSource(
       value = Search.class,
       names = {"SWAP", "FULL"})
-  void getsBelowExactObc(Search search) throws IOException {
+  void getsBelowExactObc(Search search) {
     int compared = 0;
-    for (GoldenCases.Answer answer : GoldenCases.answers("obc")) {
-      double[] gains = GAINS.get(answer.name() + " " + answer.setting());
+    for (GoldenProblem.Answer answer : GoldenProblem.answersOf("obc")) {
+      double[] gains = GAINS.get(answer.toString());
       if (gains == null) {
         continue;
       }
       boolean isGroups = answer.setting().equals("2:4");
       String pattern = isGroups ? "2:4" : answer.setting().substring(1, 4);
-      SolveRequest request = answer.request(Pattern.parse(pattern), 0.01);
+      SolveRequest request = answer.problem().requestByChannels(Pattern.parse(pattern), 0.01);
       LayerSolution obc = solution(request, answer.kept());
       LayerSolution found = MaskSearch.improve(request, obc, search, NO_LIMIT, 0, SIMD);
-      String what = answer.name() + " " + answer.setting();
+      String what = answer.toString();
       assertEquals(obc.removed(), found.removed(), what);
       double expected = (1 - gains[search.ordinal() - 1]) * answer.error();
       assertTrue(error(request, found) < expected, what + ": " + error(request, found));
@@ -224,34 +221,8 @@ final class MaskSearchTest {
   void permutingColumnsPermutesTheAnswer() {
     SolveRequest request = problems.request(12, 60, 150, "0.7", 0.01);
     int cols = 60;
-    Random random = new Random(5);
-    int[] to = SolveRequest.naturalOrder(cols);
-    for (int i = cols - 1; i > 0; i--) {
-      int j = random.nextInt(i + 1);
-      int swapped = to[i];
-      to[i] = to[j];
-      to[j] = swapped;
-    }
-    float[] weights = new float[12 * cols];
-    double[] values = new double[cols * cols];
-    for (int i = 0; i < cols; i++) {
-      for (int row = 0; row < 12; row++) {
-        weights[row * cols + to[i]] = request.weights()[row * cols + i];
-      }
-      for (int j = 0; j < cols; j++) {
-        values[to[i] * cols + to[j]] = request.hessian().values().at(i, j);
-      }
-    }
-    SolveRequest permuted =
-        new SolveRequest(
-            "layer",
-            weights,
-            12,
-            cols,
-            new Hessian(DoubleMatrix.of(values, cols, cols), 150),
-            SolveRequest.naturalOrder(cols),
-            request.pattern(),
-            0.01);
+    int[] to = problems.shuffled(cols);
+    SolveRequest permuted = LayerProblems.permuted(request, to);
     LayerSolution expected = improved(request, Search.SWAP, SIMD);
     LayerSolution actual = improved(permuted, Search.SWAP, SIMD);
     for (int row = 0; row < 12; row++) {
@@ -366,12 +337,6 @@ final class MaskSearchTest {
   }
 
   private static double error(SolveRequest request, LayerSolution solution) {
-    return LayerError.relative(
-        request.weights(),
-        solution.weights(),
-        request.rows(),
-        request.cols(),
-        request.hessian(),
-        SIMD);
+    return LayerProblems.error(request, solution.weights(), SIMD);
   }
 }

@@ -10,7 +10,6 @@ import java.util.Random;
 import org.junit.jupiter.api.Test;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.simd.SimdBackend;
 
 /** Exact OBC beyond the golden cases, and the refit on its own. */
@@ -18,12 +17,13 @@ final class ObcSolverTest {
   private static final Backend SIMD = SimdBackend.create(new Workers(2));
 
   private final Random random = new Random(3);
+  private final LayerProblems problems = new LayerProblems(3);
 
   @Test
   void rowBlocksShareTheirMask() {
     int rows = 10; // the last set has two rows
     int cols = 60;
-    SolveRequest request = request(rows, cols, 120, "rows4:0.7", 0.01);
+    SolveRequest request = problems.request(rows, cols, 120, "rows4:0.7", 0.01);
     LayerSolution solution = new ObcSolver(Precision.AUTO).solve(request, SIMD);
     int blocks = 0;
     for (int row = 0; row < rows; row++) {
@@ -42,13 +42,13 @@ final class ObcSolverTest {
 
   @Test
   void oneTraceServesEverySparsity() {
-    SolveRequest request = request(9, 70, 200, "0.5", 0.01);
+    SolveRequest request = problems.request(9, 70, 200, "0.5", 0.01);
     ObcTrace trace = new ObcSolver(Precision.AUTO).trace(request, SIMD);
     for (double sparsity : new double[] {0, 0.3, 0.9}) {
       int[] counts = trace.allocate(Pattern.portion(9 * 70, sparsity));
       LayerSolution solution =
           new ObcSolver(Precision.AUTO)
-              .solve(with(request, new Pattern.Unstructured(sparsity)), SIMD);
+              .solve(LayerProblems.with(request, "" + sparsity, 0.01), SIMD);
       for (int row = 0; row < 9; row++) {
         boolean[] kept = Arrays.copyOfRange(solution.kept(), row * 70, (row + 1) * 70);
         for (int step = 0; step < 70; step++) {
@@ -64,7 +64,7 @@ final class ObcSolverTest {
     int rows = 80;
     int cols = 50;
     for (float factor : new float[] {1, 1e-3f}) {
-      SolveRequest request = request(rows, cols, 100, "0.6", 0.01);
+      SolveRequest request = problems.request(rows, cols, 100, "0.6", 0.01);
       for (int row = 0; row < rows; row += 8) {
         for (int col = 0; col < cols; col++) {
           request.weights()[row * cols + col] *= factor;
@@ -89,7 +89,7 @@ final class ObcSolverTest {
   void refitsToTheNormalEquations() {
     int rows = 7;
     int cols = 90;
-    SolveRequest request = request(rows, cols, 60, "0.5", 0.01);
+    SolveRequest request = problems.request(rows, cols, 60, "0.5", 0.01);
     DampedHessian hessian = DampedHessian.of(request, SIMD);
     for (double sparsity : new double[] {0, 0.2, 0.8, 1}) {
       boolean[] kept = new boolean[rows * cols];
@@ -125,7 +125,7 @@ final class ObcSolverTest {
   @Test
   void worksOnOneSampleAndRaisesTheDamping() {
     for (double damping : new double[] {0, 0.01}) {
-      SolveRequest request = request(4, 30, 1, "0.5", damping);
+      SolveRequest request = problems.request(4, 30, 1, "0.5", damping);
       for (Precision precision : List.of(Precision.AUTO, Precision.FLOAT64)) {
         LayerSolution solution = new ObcSolver(precision).solve(request, SIMD);
         assertEquals(60, solution.removed());
@@ -136,51 +136,12 @@ final class ObcSolverTest {
     }
   }
 
-  private double error(SolveRequest request, String pattern) {
-    SolveRequest other = with(request, Pattern.parse(pattern));
+  private static double error(SolveRequest request, String pattern) {
+    SolveRequest other = LayerProblems.with(request, pattern, request.damping());
     return error(other, new ObcSolver(Precision.AUTO).solve(other, SIMD).weights());
   }
 
   private static double error(SolveRequest request, float[] weights) {
-    return LayerError.relative(
-        request.weights(), weights, request.rows(), request.cols(), request.hessian(), SIMD);
-  }
-
-  private static SolveRequest with(SolveRequest request, Pattern pattern) {
-    return new SolveRequest(
-        request.layer(),
-        request.weights(),
-        request.rows(),
-        request.cols(),
-        request.hessian(),
-        request.order(),
-        pattern,
-        request.damping());
-  }
-
-  private SolveRequest request(int rows, int cols, int samples, String pattern, double damping) {
-    float[] weights = new float[rows * cols];
-    for (int i = 0; i < weights.length; i++) {
-      weights[i] = (float) random.nextGaussian();
-    }
-    double[] gram = new double[cols * cols];
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      double[] x = random.doubles(cols).map(value -> value + common).toArray();
-      for (int i = 0; i < cols; i++) {
-        for (int j = 0; j < cols; j++) {
-          gram[i * cols + j] += x[i] * x[j];
-        }
-      }
-    }
-    return new SolveRequest(
-        "layer",
-        weights,
-        rows,
-        cols,
-        new Hessian(DoubleMatrix.of(gram, cols, cols), samples),
-        SolveRequest.naturalOrder(cols),
-        Pattern.parse(pattern),
-        damping);
+    return LayerProblems.error(request, weights, SIMD);
   }
 }

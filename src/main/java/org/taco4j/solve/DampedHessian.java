@@ -6,8 +6,8 @@ import org.taco4j.compute.DoubleMatrix;
 
 /**
  * H̃ = H + λ · mean(diag H) · I of a layer problem and its inverse, in double, for solvers that
- * treat every column alike (OBC, and least-squares refits). Columns are in the request's order:
- * position p is column {@code order[p]}.
+ * treat every column alike (OBC, ZipLM, and least-squares refits). Columns are in the request's
+ * order: position p is column {@code order[p]}.
  *
  * <p>Dead columns are looked for after damping, as OBC does (Frantar and Alistarh 2022): with
  * damping they keep λ · mean(diag H) as their diagonal, and are cheap to remove; without, they get
@@ -28,7 +28,7 @@ final class DampedHessian {
     this.inverse = damped.factor();
     this.damping = damped.damping();
     this.escalations = damped.escalations();
-    this.shift = shift(request, damping);
+    this.shift = request.hessian().shift(damping);
   }
 
   /**
@@ -44,20 +44,13 @@ final class DampedHessian {
         DampingEscalation.escalate(
             request,
             damping -> {
-              fillLower(request, shift(request, damping), inverse, backend);
+              double shift = request.hessian().shift(damping);
+              fillLower(request, shift, inverse, backend);
               return backend.invertPositiveDefinite(inverse) < 0
-                      && isMeaningful(request, shift(request, damping), inverse)
+                      && isMeaningful(request, shift, inverse)
                   ? inverse
                   : null;
             }));
-  }
-
-  private static double shift(SolveRequest request, double damping) {
-    double trace = 0;
-    for (int col = 0; col < request.cols(); col++) {
-      trace += request.hessian().diagonal(col);
-    }
-    return damping * trace / request.cols();
   }
 
   private static double diagonal(SolveRequest request, double shift, int position) {
@@ -148,10 +141,6 @@ final class DampedHessian {
 
   /** How many inputs were never anything but 0. */
   int deadColumns() {
-    int dead = 0;
-    for (int col = 0; col < request.cols(); col++) {
-      dead += request.hessian().diagonal(col) == 0 ? 1 : 0;
-    }
-    return dead;
+    return request.hessian().deadColumns();
   }
 }

@@ -46,7 +46,7 @@ final class GridDescent {
     this.weights = weights;
     this.kept = kept;
     double[] h = request.hessian().values().data();
-    double shift = DampedInverse.shift(request.hessian(), damping);
+    double shift = request.hessian().shift(damping);
     DoubleMatrix damped = DoubleMatrix.zeros(cols, cols);
     a = damped.data();
     coupling = new double[cols];

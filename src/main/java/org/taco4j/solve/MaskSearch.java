@@ -168,16 +168,7 @@ public final class MaskSearch {
       LongSupplier nanoClock) {
     long start = System.nanoTime();
     double asked = solution.damping() > 0 ? solution.damping() : request.damping();
-    SolveRequest damping =
-        new SolveRequest(
-            request.layer(),
-            request.weights(),
-            request.rows(),
-            request.cols(),
-            request.hessian(),
-            request.order(),
-            request.pattern(),
-            asked);
+    SolveRequest damping = request.withDamping(asked);
     DampedHessian damped = DampedHessian.of(damping, backend);
     DoubleMatrix h = matrix(damping, damped);
     MaskSearch run = new MaskSearch(request, solution.kept(), h, seconds, nanoClock, backend);

@@ -48,16 +48,7 @@ public final class QuantizingSolver implements Solver {
     LayerSolution sparse = base.solve(request, backend);
     QuantizationGrid grid =
         QuantizationGrid.fit(sparse.weights(), request.rows(), quantization, backend.workers());
-    SolveRequest fromSparse =
-        new SolveRequest(
-            request.layer(),
-            sparse.weights(),
-            request.rows(),
-            request.cols(),
-            request.hessian(),
-            request.order(),
-            request.pattern(),
-            request.damping());
+    SolveRequest fromSparse = request.withWeights(sparse.weights());
     ColumnSweep.Result swept =
         GptqSolver.sweep(fromSparse, grid, sparse.kept(), quantization, backend);
     ColumnSweep.Result alternative =

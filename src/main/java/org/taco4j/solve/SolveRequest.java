@@ -86,6 +86,17 @@ public record SolveRequest(
         .toArray();
   }
 
+  /** This request in {@link #naturalOrder}. */
+  SolveRequest inNaturalOrder() {
+    return new SolveRequest(
+        layer, weights, rows, cols, hessian, naturalOrder(cols), pattern, damping);
+  }
+
+  /** This request with another W. */
+  SolveRequest withWeights(float[] other) {
+    return new SolveRequest(layer, other, rows, cols, hessian, order, pattern, damping);
+  }
+
   /** This request with another λ. */
   public SolveRequest withDamping(double other) {
     return new SolveRequest(layer, weights, rows, cols, hessian, order, pattern, other);

@@ -43,22 +43,19 @@ public final class ZipLmSolver implements Solver {
   }
 
   @Override
-  public LayerSolution solve(SolveRequest request, Backend backend) {
+  public LayerSolution solve(SolveRequest asked, Backend backend) {
     long start = System.nanoTime();
-    Solvers.requireSupport(this, request);
+    Solvers.requireSupport(this, asked);
+    SolveRequest request = asked.inNaturalOrder();
     int cols = request.cols();
     int group = request.pattern().groupSize();
     int count = ((Pattern.Columns) request.pattern()).removed(cols / group);
-    int deadColumns = 0;
-    for (int col = 0; col < cols; col++) {
-      deadColumns += request.hessian().diagonal(col) == 0 ? 1 : 0;
-    }
-    DampedInverse inverse = DampedInverse.of(request, backend);
+    DampedHessian hessian = DampedHessian.of(request, backend);
     boolean[] keptGroups = new boolean[cols / group];
     Arrays.fill(keptGroups, true);
     double flop = (double) cols * cols * cols + (double) request.rows() * cols * cols;
     if (count > 0) {
-      Elimination elimination = new Elimination(request, group, inverse.values(), backend);
+      Elimination elimination = new Elimination(request, group, hessian, backend);
       for (int g : elimination.remove(count)) {
         keptGroups[g] = false;
       }
@@ -66,7 +63,7 @@ public final class ZipLmSolver implements Solver {
     }
     int[] kept = columns(keptGroups, true, group);
     int[] removed = columns(keptGroups, false, group);
-    float[] weights = refit(request, kept, removed, inverse.damping(), backend);
+    float[] weights = refit(request, kept, removed, hessian, backend);
     boolean[] mask = new boolean[weights.length];
     for (int row = 0; row < request.rows(); row++) {
       for (int col : kept) {
@@ -80,9 +77,9 @@ public final class ZipLmSolver implements Solver {
     return new LayerSolution(
         weights,
         mask,
-        inverse.damping(),
-        inverse.escalations(),
-        deadColumns,
+        hessian.damping(),
+        hessian.escalations(),
+        hessian.deadColumns(),
         seconds,
         1e-9 * flop,
         name(),
@@ -102,8 +99,9 @@ public final class ZipLmSolver implements Solver {
           "layer %s: %d groups of %d of %d columns"
               .formatted(request.layer(), count, group, request.cols()));
     }
-    DampedInverse inverse = DampedInverse.of(request, backend);
-    return new Elimination(request, group, inverse.values(), backend).remove(count);
+    SolveRequest natural = request.inNaturalOrder();
+    DampedHessian hessian = DampedHessian.of(natural, backend);
+    return new Elimination(natural, group, hessian, backend).remove(count);
   }
 
   /** The columns of the groups that are, or are not, kept; ascending. */
@@ -120,7 +118,7 @@ public final class ZipLmSolver implements Solver {
 
   /** argmin (Ŵ − W) A (Ŵ − W)ᵀ with Ŵ_R = 0: Ŵ_K = W_K + W_R A_RK (A_KK)⁻¹. */
   private static float[] refit(
-      SolveRequest request, int[] kept, int[] removed, double damping, Backend backend) {
+      SolveRequest request, int[] kept, int[] removed, DampedHessian hessian, Backend backend) {
     int rows = request.rows();
     int cols = request.cols();
     float[] weights = new float[rows * cols];
@@ -128,16 +126,14 @@ public final class ZipLmSolver implements Solver {
       System.arraycopy(request.weights(), 0, weights, 0, weights.length);
       return weights;
     }
-    double shift = DampedInverse.shift(request.hessian(), damping);
     DoubleMatrix inverse = DoubleMatrix.zeros(kept.length, kept.length);
     DoubleMatrix coupling = DoubleMatrix.zeros(removed.length, kept.length);
     DoubleMatrix gone = DoubleMatrix.zeros(rows, removed.length);
     for (int i = 0; i < kept.length; i++) {
-      copyColumns(request.hessian().values(), kept[i], kept, inverse, i);
-      inverse.data()[inverse.index(i, i)] += shift;
+      copyColumns(hessian, kept[i], kept, inverse, i);
     }
     for (int i = 0; i < removed.length; i++) {
-      copyColumns(request.hessian().values(), removed[i], kept, coupling, i);
+      copyColumns(hessian, removed[i], kept, coupling, i);
     }
     for (int row = 0; row < rows; row++) {
       for (int i = 0; i < removed.length; i++) {
@@ -160,11 +156,11 @@ public final class ZipLmSolver implements Solver {
     return weights;
   }
 
-  /** Row {@code to} of {@code target} := the columns {@code columns} of row {@code from}. */
+  /** Row {@code to} of {@code target} := the columns {@code columns} of row {@code from} of A. */
   private static void copyColumns(
-      DoubleMatrix source, int from, int[] columns, DoubleMatrix target, int to) {
+      DampedHessian a, int from, int[] columns, DoubleMatrix target, int to) {
     for (int i = 0; i < columns.length; i++) {
-      target.data()[target.index(to, i)] = source.at(from, columns[i]);
+      target.data()[target.index(to, i)] = a.at(from, columns[i]);
     }
   }
 
@@ -216,9 +212,9 @@ public final class ZipLmSolver implements Solver {
     /**
      * The state before the first removal.
      *
-     * @param inverse A⁻¹; overwritten
+     * @param hessian A of the request; its inverse is overwritten
      */
-    Elimination(SolveRequest request, int group, DoubleMatrix inverse, Backend backend) {
+    Elimination(SolveRequest request, int group, DampedHessian hessian, Backend backend) {
       this.request = request;
       this.backend = backend;
       this.workers = backend.workers();
@@ -229,10 +225,12 @@ public final class ZipLmSolver implements Solver {
       groupAt = SolveRequest.naturalOrder(cols / group);
       gone = new boolean[cols / group];
       cost = new double[cols / group];
-      q = inverse.data();
+      q = hessian.inverse().data();
       DoubleMatrix wide = DoubleMatrix.zeros(request.rows(), cols);
-      for (int i = 0; i < wide.data().length; i++) {
-        wide.data()[i] = request.weights()[i];
+      for (int row = 0; row < request.rows(); row++) {
+        for (int col = 0; col < cols; col++) {
+          wide.data()[wide.index(row, col)] = hessian.weight(row, col);
+        }
       }
       DoubleMatrix products = DoubleMatrix.zeros(cols, cols);
       backend.gemm(1, wide.transposed(), wide, 0, products);

@@ -292,6 +292,14 @@ final class LayerProblemSolver {
           "the Hessian could be factored only with damping " + solution.damping(),
           solution.damping());
     }
+    if (solution.repeatedRows() > 0) {
+      notices.add(
+          "float32-rows-repeated",
+          problem.weights().toString(),
+          "float32 broke down in %d of %d rows, which were solved again in float64"
+              .formatted(solution.repeatedRows(), rows),
+          solution.repeatedRows());
+    }
     if (solution.search() != null
         && solution.search().stopped() != SearchReport.Stopped.CONVERGED) {
       notices.add(

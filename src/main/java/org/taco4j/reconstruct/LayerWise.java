@@ -298,6 +298,7 @@ public final class LayerWise {
     double usedDamping = 0;
     int escalations = 0;
     int dead = 0;
+    int repeatedRows = 0;
     double seconds = 0;
     Set<String> ran = new LinkedHashSet<>();
     List<SearchReport> searches = new ArrayList<>();
@@ -336,6 +337,7 @@ public final class LayerWise {
       escalations = Math.max(escalations, solution.dampingEscalations());
       // Counted here, as not every solver looks at the inputs.
       dead += hessian.deadColumns();
+      repeatedRows += solution.repeatedRows();
       seconds += solution.seconds();
       ran.add(solution.solver());
       if (solution.search() != null) {
@@ -352,6 +354,14 @@ public final class LayerWise {
           layer.name(),
           "the Hessian could be factored only with damping " + usedDamping,
           usedDamping);
+    }
+    if (repeatedRows > 0) {
+      notices.add(
+          "float32-rows-repeated",
+          layer.name(),
+          "float32 broke down in %d of %d rows, which were solved again in float64"
+              .formatted(repeatedRows, groups.length * layer.rows()),
+          repeatedRows);
     }
     double layerError = errors.relative();
     if (!Double.isFinite(layerError)) {

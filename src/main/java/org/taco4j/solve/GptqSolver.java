@@ -69,6 +69,7 @@ public final class GptqSolver implements Solver {
         gflop,
         name(),
         backend.name(),
+        /* repeatedRows= */ 0,
         /* search= */ null,
         grid);
   }

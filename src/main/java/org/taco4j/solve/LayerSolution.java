@@ -16,6 +16,7 @@ import org.jspecify.annotations.Nullable;
  * @param gflop floating-point operations in 1e9 that the algorithm needs, bookkeeping not counted
  * @param solver the solver's name
  * @param backend the backend's name
+ * @param repeatedRows how many rows were solved again in float64, as float32 broke down in them
  * @param search what a search over masks after the solver did; null where there was none
  * @param grid what the weights lie on, exactly: each is a float scale times a whole number; null
  *     where they are not quantised
@@ -31,10 +32,11 @@ public record LayerSolution(
     double gflop,
     String solver,
     String backend,
+    int repeatedRows,
     @Nullable SearchReport search,
     @Nullable QuantizationGrid grid) {
 
-  /** A solution without a search and without quantisation. */
+  /** A solution at the first go, without a search and without quantisation. */
   public LayerSolution(
       float[] weights,
       boolean[] kept,
@@ -55,6 +57,7 @@ public record LayerSolution(
         gflop,
         solver,
         backend,
+        /* repeatedRows= */ 0,
         /* search= */ null,
         /* grid= */ null);
   }

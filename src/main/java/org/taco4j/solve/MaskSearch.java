@@ -198,6 +198,7 @@ public final class MaskSearch {
         solution.gflop() + 1e-9 * flop,
         solution.solver() + "+" + search,
         backend.name(),
+        solution.repeatedRows(),
         new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped),
         /* grid= */ null);
   }

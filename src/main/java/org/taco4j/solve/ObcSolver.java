@@ -78,7 +78,10 @@ public final class ObcSolver implements Solver {
         seconds,
         elimination.gflop.sum() + 1e-9 * Math.pow(request.cols(), 3),
         name(),
-        backend.name());
+        backend.name(),
+        elimination.repeatedRows(),
+        /* search= */ null,
+        /* grid= */ null);
   }
 
   /**
@@ -107,6 +110,10 @@ public final class ObcSolver implements Solver {
     private final boolean narrow;
     private final ObsElimination eliminator;
     private @Nullable ObsElimination wide;
+
+    /** [sets]: those that float64 had to do again; each written by its own task. */
+    private final boolean[] repeated;
+
     private final DoubleAdder gflop = new DoubleAdder();
 
     Elimination(SolveRequest request, DampedHessian hessian, Backend backend) {
@@ -116,6 +123,7 @@ public final class ObcSolver implements Solver {
       int cols = request.cols();
       setRows = request.pattern().maskRows();
       sets = (request.rows() + setRows - 1) / setRows;
+      repeated = new boolean[sets];
       units =
           switch (request.pattern()) {
             case Pattern.NM nm ->
@@ -211,6 +219,7 @@ public final class ObcSolver implements Solver {
       int steps = eliminator.run(weights, depth, stopLoss, order, losses);
       if (steps < 0 && precision == Precision.AUTO && narrow) {
         steps = wide().run(weights, depth, stopLoss, order, losses);
+        repeated[set] = true;
       }
       if (steps < 0) {
         throw TacoException.numerical(
@@ -232,6 +241,15 @@ public final class ObcSolver implements Solver {
         wide = eliminator;
       }
       return eliminator;
+    }
+
+    /** How many rows float64 had to do again. */
+    int repeatedRows() {
+      int rows = 0;
+      for (int set = 0; set < sets; set++) {
+        rows += repeated[set] ? Math.min(setRows, request.rows() - set * setRows) : 0;
+      }
+      return rows;
     }
 
     /** The mask that the pattern asks for, [rows, cols] by columns. */

@@ -77,6 +77,7 @@ public final class QuantizingSolver implements Solver {
         gflop,
         sparse.solver() + "+gptq",
         backend.name(),
+        sparse.repeatedRows(),
         sparse.search(),
         grid);
   }

@@ -2,12 +2,14 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
+import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.simd.SimdBackend;
@@ -134,6 +136,32 @@ final class ObcSolverTest {
         assertTrue(error(request, solution.weights()) < 1e-2);
       }
     }
+  }
+
+  @Test
+  void rowsInWhichFloat32BreaksDownAreCounted() {
+    // As many columns as AUTO takes to float32, which explain each other to 2e-7.
+    SolveRequest request = problems.request(3, 1001, 20, "0.5", 2e-7);
+    LayerSolution wide = new ObcSolver(Precision.FLOAT64).solve(request, SIMD);
+    assertEquals(0, wide.repeatedRows());
+    LayerSolution automatic = new ObcSolver(Precision.AUTO).solve(request, SIMD);
+    int repeated = automatic.repeatedRows();
+    assertTrue(repeated > 0 && repeated <= 3, "rows: " + repeated);
+    assertEquals(wide.removed(), automatic.removed());
+    SolverOptions options =
+        new SolverOptions(
+            Search.SWAP,
+            600,
+            Refit.LEAST_SQUARES,
+            Precision.AUTO,
+            new Quantization(8, true, false, false, 0),
+            0);
+    assertEquals(repeated, Solvers.create("hybrid", options).solve(request, SIMD).repeatedRows());
+    TacoException e =
+        assertThrows(
+            TacoException.class, () -> new ObcSolver(Precision.FLOAT32).solve(request, SIMD));
+    assertEquals(TacoException.Kind.NUMERICAL, e.kind());
+    assertTrue(e.getMessage().contains("--precision float64"), e.getMessage());
   }
 
   private static double error(SolveRequest request, String pattern) {

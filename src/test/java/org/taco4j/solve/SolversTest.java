@@ -7,9 +7,11 @@ import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import org.jspecify.annotations.Nullable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -24,10 +26,13 @@ import org.taco4j.compute.simd.SimdBackend;
 final class SolversTest {
   private static final Workers WORKERS = new Workers(2);
   private static final Backend SIMD = SimdBackend.create(WORKERS);
+  private static final List<Backend> FAST_BACKENDS =
+      List.of(SIMD, SimdBackend.createWithoutNatives(WORKERS));
   private static final List<Backend> BACKENDS =
-      List.of(new ScalarBackend(WORKERS), SIMD, SimdBackend.createWithoutNatives(WORKERS));
+      List.of(new ScalarBackend(WORKERS), FAST_BACKENDS.getFirst(), FAST_BACKENDS.getLast());
 
   private final Random random = new Random(7);
+  private final LayerProblems problems = new LayerProblems(7);
 
   @Test
   void areFoundByName() {
@@ -45,55 +50,79 @@ final class SolversTest {
   @ParameterizedTest
   @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void removeExactlyTheNumberAskedFor(String solver) {
-    int[][] shapes = {
-      {1, 1}, {1, 17}, {3, 127}, {17, 128}, {7, 129}, {10, 10}, {5, 300}, {33, 260}
-    };
+    // Less and more than a block of columns; with three blocks the scalar twin takes long.
+    int[][] shapes = {{1, 1}, {1, 17}, {3, 127}, {17, 128}, {7, 129}, {10, 10}};
     for (int[] shape : shapes) {
-      for (double sparsity : new double[] {0, 0.1, 0.3, 0.5, 0.58, 0.7, 0.9, 0.999}) {
-        long expected = Pattern.portion((long) shape[0] * shape[1], sparsity);
-        checkCount(solver, shape[0], shape[1], new Pattern.Unstructured(sparsity), expected);
-      }
+      checkUnstructured(solver, request(shape), BACKENDS, 0, 0.1, 0.3, 0.5, 0.58, 0.7, 0.9, 0.999);
     }
-    for (int[] shape : new int[][] {{1, 4}, {3, 128}, {7, 132}, {33, 260}}) {
-      long weights = (long) shape[0] * shape[1];
-      checkCount(solver, shape[0], shape[1], new Pattern.NM(2, 4), weights / 2);
-      checkCount(solver, shape[0], shape[1], new Pattern.NM(1, 4), weights * 3 / 4);
-      for (double sparsity : new double[] {0, 0.3, 0.58, 0.9}) {
-        long expected = 4 * Pattern.portion(weights / 4, sparsity);
-        checkCount(solver, shape[0], shape[1], new Pattern.Block(4, sparsity), expected);
-      }
+    checkUnstructured(solver, request(5, 300), FAST_BACKENDS, 0.1, 0.58, 0.999);
+    checkUnstructured(solver, request(33, 260), FAST_BACKENDS, 0.58);
+    for (int[] shape : new int[][] {{1, 4}, {3, 128}, {7, 132}}) {
+      checkGrouped(solver, request(shape), BACKENDS, 0, 0.3, 0.58, 0.9);
     }
-    checkCount(solver, 5, 320, new Pattern.NM(80, 160), 5 * 160); // a group beyond 128 columns
+    checkGrouped(solver, request(33, 260), FAST_BACKENDS, 0.58);
+    // A group beyond 128 columns.
+    checkCount(solver, request(5, 320), "80:160", 5 * 160, FAST_BACKENDS);
   }
 
-  private void checkCount(String solver, int rows, int cols, Pattern pattern, long expected) {
-    float[] weights = gaussian(rows * cols);
-    Hessian hessian = hessian(cols, 2 * cols, 0);
-    int[] order = shuffled(cols);
-    SolveRequest request =
-        new SolveRequest("layer", weights, rows, cols, hessian, order, pattern, 0.01);
-    for (Backend backend : BACKENDS) {
+  /** A problem with its columns in any order. */
+  private SolveRequest request(int... shape) {
+    int cols = shape[1];
+    return new SolveRequest(
+        "layer",
+        problems.gaussian(shape[0] * cols),
+        shape[0],
+        cols,
+        problems.hessian(cols, 2 * cols),
+        problems.shuffled(cols),
+        Pattern.parse("0"),
+        0.01);
+  }
+
+  private static void checkUnstructured(
+      String solver, SolveRequest problem, List<Backend> backends, double... sparsities) {
+    for (double sparsity : sparsities) {
+      long expected = Pattern.portion(problem.weights().length, sparsity);
+      checkCount(solver, problem, "" + sparsity, expected, backends);
+    }
+  }
+
+  private static void checkGrouped(
+      String solver, SolveRequest problem, List<Backend> backends, double... sparsities) {
+    int weights = problem.weights().length;
+    checkCount(solver, problem, "2:4", weights / 2, backends);
+    checkCount(solver, problem, "1:4", weights * 3L / 4, backends);
+    for (double sparsity : sparsities) {
+      long expected = 4 * Pattern.portion(weights / 4, sparsity);
+      checkCount(solver, problem, "block4:" + sparsity, expected, backends);
+    }
+  }
+
+  private static void checkCount(
+      String solver, SolveRequest problem, String pattern, long expected, List<Backend> backends) {
+    SolveRequest request = LayerProblems.with(problem, pattern, 0.01);
+    for (Backend backend : backends) {
       LayerSolution solution = Solvers.byName(solver).solve(request, backend);
-      String what = "%s %s [%d, %d]".formatted(solver, pattern, rows, cols);
+      String what = "%s %s [%d, %d]".formatted(solver, pattern, request.rows(), request.cols());
       assertEquals(expected, solution.removed(), what);
-      for (int i = 0; i < weights.length; i++) {
+      for (int i = 0; i < solution.weights().length; i++) {
         assertTrue(solution.kept()[i] || Float.floatToRawIntBits(solution.weights()[i]) == 0, "+0");
         assertTrue(Float.isFinite(solution.weights()[i]));
       }
-      checkGroups(pattern, solution, rows, cols, order);
+      checkGroups(request, solution);
     }
   }
 
-  private static void checkGroups(
-      Pattern pattern, LayerSolution solution, int rows, int cols, int[] order) {
-    int size = pattern.groupSize();
-    for (int row = 0; row < rows; row++) {
+  private static void checkGroups(SolveRequest request, LayerSolution solution) {
+    int cols = request.cols();
+    int size = request.pattern().groupSize();
+    for (int row = 0; row < request.rows(); row++) {
       for (int group = 0; group < cols; group += size) {
         int kept = 0;
         for (int i = group; i < group + size; i++) {
-          kept += solution.kept()[row * cols + order[i]] ? 1 : 0;
+          kept += solution.kept()[row * cols + request.order()[i]] ? 1 : 0;
         }
-        switch (pattern) {
+        switch (request.pattern()) {
           case Pattern.NM nm -> assertEquals(nm.kept(), kept);
           case Pattern.Block block -> assertTrue(kept == 0 || kept == block.groupSize());
           case Pattern.Unstructured unstructured -> {}
@@ -107,10 +136,11 @@ final class SolversTest {
   @ParameterizedTest
   @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void leaveTheWeightsAloneAtSparsityZero(String solver) {
-    float[] weights = gaussian(17 * 300);
+    float[] weights = problems.gaussian(17 * 140);
+    Hessian hessian = problems.hessian(140, 280);
     for (String pattern : List.of("0", "4:4", "block4:0")) {
       for (Backend backend : BACKENDS) {
-        LayerSolution solution = solve(solver, weights, 17, hessian(300, 600, 0), pattern, backend);
+        LayerSolution solution = solve(solver, weights, 17, hessian, pattern, backend);
         assertArrayEquals(weights, solution.weights());
       }
     }
@@ -119,14 +149,16 @@ final class SolversTest {
   @ParameterizedTest
   @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void giveTheSameBytesAtAnyNumberOfThreads(String solver) {
-    float[] weights = gaussian(301 * 300);
-    Hessian hessian = hessian(300, 200, 5);
+    // More than one task of each kind; of exact OBC, enough rows for a sample.
+    int rows = List.of("obc", "adaprune").contains(solver) ? 75 : 301;
+    float[] weights = problems.gaussian(rows * 200);
+    Hessian hessian = problems.hessian(200, 150, 5);
     for (String pattern : List.of("0.7", "2:4", "block4:0.5")) {
       LayerSolution first = null;
       for (int threads = 1; threads <= 3; threads++) {
         try (Workers workers = new Workers(threads)) {
           LayerSolution solution =
-              solve(solver, weights, 301, hessian, pattern, SimdBackend.create(workers));
+              solve(solver, weights, rows, hessian, pattern, SimdBackend.create(workers));
           first = first == null ? solution : first;
           assertArrayEquals(first.weights(), solution.weights());
           assertArrayEquals(first.kept(), solution.kept());
@@ -136,13 +168,92 @@ final class SolversTest {
   }
 
   @ParameterizedTest
+  @ValueSource(
+      strings = {"fast", "obc", "hybrid", "adaprune", "ziplm", "gptq", "wanda", "magnitude"})
+  void giveFiniteWeightsAtAnyDamping(String solver) {
+    int cols = 24;
+    int rows = 5;
+    float[] weights = problems.gaussian(rows * cols);
+    Quantization quantization = new Quantization(4, false, false, false, 2);
+    List<Solver> solvers = new ArrayList<>(List.of(solver(solver, Search.NONE, quantization)));
+    if (!solver.equals("gptq")) {
+      solvers.add(solver(solver, Search.NONE, null));
+    }
+    if (!List.of("gptq", "ziplm").contains(solver)) {
+      solvers.add(solver(solver, Search.FULL, null));
+    }
+    List<Hessian> hessians =
+        List.of(
+            problems.hessian(cols, 1),
+            problems.hessian(cols, 7, 3),
+            new Hessian(DoubleMatrix.zeros(cols, cols), 4),
+            illConditioned(problems.hessian(cols, 100)),
+            illConditioned(problems.hessian(cols, 10)));
+    List<String> patterns =
+        switch (solver) {
+          case "ziplm" -> List.of("columns:0.5", "columns:0.6:group=3");
+          case "gptq" -> List.of("0");
+          default -> List.of("0.6", "2:4");
+        };
+    for (Hessian hessian : hessians) {
+      for (String pattern : patterns) {
+        for (double damping : new double[] {0, 1e-9, 1e-5, 0.01, 0.3, 1}) {
+          SolveRequest request =
+              LayerProblems.request(weights, rows, hessian, Pattern.parse(pattern), damping);
+          for (Solver each : solvers) {
+            LayerSolution solution = each.solve(request, SIMD);
+            String what = "%s, %s, damping %s".formatted(solution.solver(), pattern, damping);
+            for (float weight : solution.weights()) {
+              assertTrue(Float.isFinite(weight), what);
+            }
+            double error = LayerProblems.error(request, solution.weights(), SIMD);
+            assertTrue(Double.isFinite(error) && solution.damping() <= 1, what + ": " + error);
+          }
+        }
+      }
+    }
+  }
+
+  private static Solver solver(String name, Search search, @Nullable Quantization quantization) {
+    SolverOptions defaults = SolverOptions.defaults();
+    return Solvers.create(
+        name,
+        new SolverOptions(
+            search,
+            defaults.timeBudget(),
+            defaults.refit(),
+            defaults.precision(),
+            quantization,
+            defaults.seed()));
+  }
+
+  /** Of inputs that are scaled by 1e-4 to 1e4, half of them in pairs that hardly differ. */
+  private static Hessian illConditioned(Hessian hessian) {
+    int cols = hessian.cols();
+    DoubleMatrix t = DoubleMatrix.zeros(cols, cols);
+    for (int i = 0; i < cols; i++) {
+      double scale = Math.pow(10, i % 9 - 4);
+      boolean paired = i % 4 == 1;
+      t.data()[t.index(i, i)] = scale * (paired ? 1e-7 : 1);
+      if (paired) {
+        t.data()[t.index(i, i - 1)] = scale;
+      }
+    }
+    DoubleMatrix half = DoubleMatrix.zeros(cols, cols);
+    DoubleMatrix values = DoubleMatrix.zeros(cols, cols);
+    SIMD.gemm(1, t, hessian.values(), 0, half);
+    SIMD.gemm(1, half, t.transposed(), 0, values);
+    return new Hessian(values, hessian.samples());
+  }
+
+  @ParameterizedTest
   @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
   void countZerosAsRemovedFirst(String solver) {
-    float[] weights = gaussian(20 * 50);
+    float[] weights = problems.gaussian(20 * 50);
     for (int row = 0; row < 20; row++) {
       Arrays.fill(weights, row * 50, row * 50 + 20, 0);
     }
-    LayerSolution solution = solve(solver, weights, 20, hessian(50, 100, 0), "0.4", SIMD);
+    LayerSolution solution = solve(solver, weights, 20, problems.hessian(50, 100), "0.4", SIMD);
     // Just the zeros go, so nothing needs to be made up for.
     assertArrayEquals(weights, solution.weights());
     assertEquals(400, solution.removed());
@@ -169,23 +280,25 @@ final class SolversTest {
 
   @Test
   void fastReportsDeadColumnsAndRemovesThemFirst() {
-    float[] weights = gaussian(16 * 40);
+    float[] weights = problems.gaussian(16 * 40);
     for (Backend backend : BACKENDS) {
-      LayerSolution solution = solve("fast", weights, 16, hessian(40, 80, 9), "0.5", backend);
+      LayerSolution solution =
+          solve("fast", weights, 16, problems.hessian(40, 80, 9), "0.5", backend);
       assertEquals(9, solution.deadColumns());
       for (int i = 0; i < weights.length; i++) {
         assertTrue(i % 40 >= 9 || solution.weights()[i] == 0);
         assertTrue(i % 40 >= 9 || !solution.kept()[i]);
       }
     }
-    assertEquals(9, solve("wanda", weights, 16, hessian(40, 80, 9), "0.5", SIMD).deadColumns());
+    assertEquals(
+        9, solve("wanda", weights, 16, problems.hessian(40, 80, 9), "0.5", SIMD).deadColumns());
   }
 
   @Test
   void fastBeatsTheOthersEvenOnFewSamples() {
-    float[] weights = gaussian(64 * 200);
+    float[] weights = problems.gaussian(64 * 200);
     for (int samples : new int[] {50, 400}) {
-      Hessian hessian = hessian(200, samples, 0);
+      Hessian hessian = problems.hessian(200, samples);
       for (String pattern : List.of("0.5", "0.8", "2:4", "block4:0.5")) {
         double fast = error("fast", weights, 64, hessian, pattern);
         double wanda = error("wanda", weights, 64, hessian, pattern);
@@ -204,19 +317,10 @@ final class SolversTest {
 
   @Test
   void fastRaisesTheDampingUntilTheHessianCanBeFactored() {
-    float[] weights = gaussian(8 * 150);
+    float[] weights = problems.gaussian(8 * 150);
     // 20 samples for 150 columns: without damping every pivot from the 21st on is rounding error.
-    Hessian singular = hessian(150, 20, 0);
-    SolveRequest request =
-        new SolveRequest(
-            "layer",
-            weights,
-            8,
-            150,
-            singular,
-            SolveRequest.naturalOrder(150),
-            Pattern.parse("0.5"),
-            0);
+    Hessian singular = problems.hessian(150, 20);
+    SolveRequest request = LayerProblems.request(weights, 8, singular, Pattern.parse("0.5"), 0);
     for (Backend backend : BACKENDS) {
       LayerSolution solution = Solvers.byName("fast").solve(request, backend);
       assertTrue(solution.dampingEscalations() >= 1);
@@ -261,25 +365,19 @@ final class SolversTest {
     // order.
     int rows = 9;
     int cols = 140;
-    float[] weights = gaussian(rows * cols);
-    Hessian hessian = hessian(cols, 300, 0);
-    int[] order = shuffled(cols);
-    float[] permuted = new float[rows * cols];
-    double[] permutedH = new double[cols * cols];
+    float[] weights = problems.gaussian(rows * cols);
+    Hessian hessian = problems.hessian(cols, 300);
+    int[] order = problems.shuffled(cols);
+    int[] place = new int[cols];
     for (int i = 0; i < cols; i++) {
-      for (int row = 0; row < rows; row++) {
-        permuted[row * cols + i] = weights[row * cols + order[i]];
-      }
-      for (int j = 0; j < cols; j++) {
-        permutedH[i * cols + j] = hessian.values().at(order[i], order[j]);
-      }
+      place[order[i]] = i;
     }
-    Hessian h = new Hessian(DoubleMatrix.of(permutedH, cols, cols), 300);
     for (String pattern : List.of("0.5", "2:4", "block4:0.5")) {
       SolveRequest request =
           new SolveRequest(
               "layer", weights, rows, cols, hessian, order, Pattern.parse(pattern), 0.01);
-      float[] expected = solve("fast", permuted, rows, h, pattern, SIMD).weights();
+      SolveRequest permuted = LayerProblems.permuted(request, place);
+      float[] expected = Solvers.byName("fast").solve(permuted, SIMD).weights();
       float[] actual = Solvers.byName("fast").solve(request, SIMD).weights();
       for (int i = 0; i < cols; i++) {
         for (int row = 0; row < rows; row++) {
@@ -291,7 +389,7 @@ final class SolversTest {
 
   @Test
   void requestsAreChecked() {
-    Hessian hessian = hessian(6, 12, 0);
+    Hessian hessian = problems.hessian(6, 12);
     int[] order = SolveRequest.naturalOrder(6);
     TacoException e =
         assertThrows(
@@ -367,8 +465,8 @@ final class SolversTest {
 
   @Test
   void solutionsSayWhoMadeThem() {
-    float[] weights = gaussian(3 * 8);
-    LayerSolution solution = solve("fast", weights, 3, hessian(8, 20, 0), "0.5", SIMD);
+    float[] weights = problems.gaussian(3 * 8);
+    LayerSolution solution = solve("fast", weights, 3, problems.hessian(8, 20), "0.5", SIMD);
     assertEquals("fast", solution.solver());
     assertEquals("simd", solution.backend());
     assertTrue(solution.seconds() > 0 && solution.gflop() > 0);
@@ -378,45 +476,9 @@ final class SolversTest {
 
   private static LayerSolution solve(
       String solver, float[] weights, int rows, Hessian hessian, String pattern, Backend backend) {
-    int cols = hessian.cols();
-    return Solvers.byName(solver)
-        .solve(
-            new SolveRequest(
-                "layer",
-                weights,
-                rows,
-                cols,
-                hessian,
-                SolveRequest.naturalOrder(cols),
-                Pattern.parse(pattern),
-                0.01),
-            backend);
-  }
-
-  private float[] gaussian(int count) {
-    float[] values = new float[count];
-    for (int i = 0; i < count; i++) {
-      values[i] = (float) random.nextGaussian();
-    }
-    return values;
-  }
-
-  /** Of correlated, positive inputs, the first {@code dead} of which are always 0. */
-  private Hessian hessian(int cols, int samples, int dead) {
-    double[] gram = new double[cols * cols];
-    double[] x = new double[cols];
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      for (int i = dead; i < cols; i++) {
-        x[i] = Math.max(0, random.nextGaussian() + common);
-      }
-      for (int i = 0; i < cols; i++) {
-        for (int j = 0; j < cols; j++) {
-          gram[i * cols + j] += x[i] * x[j];
-        }
-      }
-    }
-    return Hessian.ofGram(gram, cols, samples);
+    SolveRequest request =
+        LayerProblems.request(weights, rows, hessian, Pattern.parse(pattern), 0.01);
+    return Solvers.byName(solver).solve(request, backend);
   }
 
   private static Hessian identity(int cols) {
@@ -425,16 +487,5 @@ final class SolversTest {
       values[i * cols + i] = 1;
     }
     return new Hessian(DoubleMatrix.of(values, cols, cols), 1);
-  }
-
-  private int[] shuffled(int count) {
-    int[] order = SolveRequest.naturalOrder(count);
-    for (int i = count - 1; i > 0; i--) {
-      int j = random.nextInt(i + 1);
-      int swap = order[i];
-      order[i] = order[j];
-      order[j] = swap;
-    }
-    return order;
   }
 }

@@ -1,5 +1,6 @@
 package org.taco4j.reconstruct;
 
+import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.BufferedInputStream;
@@ -55,7 +56,9 @@ public final class LayerCheckpoints {
   /** Far more than the JSON of a layer takes: a longer one is damage. */
   private static final int MOST_JSON_BYTES = 1 << 24;
 
-  private static final ObjectMapper JSON = new ObjectMapper();
+  /** Decimal numbers become floats and doubles in one step: two could round twice. */
+  private static final ObjectMapper JSON =
+      new ObjectMapper().enable(DeserializationFeature.USE_BIG_DECIMAL_FOR_FLOATS);
 
   private final Path folder;
   private final String run;

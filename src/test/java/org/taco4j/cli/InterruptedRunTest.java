@@ -192,6 +192,10 @@ class InterruptedRunTest {
 
   /** Runs the recipe until some layers are done, then fails. */
   private Path failAfter(int layers) {
+    return failAfter(layers, recipe);
+  }
+
+  private Path failAfter(int layers, Path recipe) {
     Path out = folder.resolve("run");
     List<String> said = new ArrayList<>();
     Progress failing =
@@ -279,6 +283,21 @@ class InterruptedRunTest {
     Cli.run("specialize", "--recipe", recipe, "--out", out).succeeded();
     assertEquals(LAYERS, notice(out, "resumed"));
     assertSameResult(whole, out);
+  }
+
+  @Test
+  void aQuantisedRunIsResumedToTheSameBytes() throws IOException {
+    Path quantised =
+        Files.writeString(
+            folder.resolve("quantised.yaml"), Files.readString(recipe) + "bits: 4\nsweeps: 1\n");
+    Path expected = folder.resolve("expected");
+    Cli.run("specialize", "--recipe", quantised, "--out", expected).succeeded();
+    Path out = failAfter(3, quantised);
+    Cli.run("specialize", "--recipe", quantised, "--out", out).succeeded();
+    assertEquals(3, notice(out, "resumed"));
+    assertSameResult(expected, out);
+    // Integers are stored, and not what float weights come to.
+    assertTrue(Files.size(out.resolve("model.onnx")) < Files.size(whole.resolve("model.onnx")));
   }
 
   @Test

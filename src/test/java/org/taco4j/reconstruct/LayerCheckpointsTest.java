@@ -6,9 +6,11 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
+import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -21,6 +23,7 @@ import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.solve.Pattern;
+import org.taco4j.solve.QuantizationGrid;
 import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.Solvers;
 
@@ -99,6 +102,33 @@ class LayerCheckpointsTest {
     }
     assertEquals(List.of(), codes());
     assertEquals(1, LayerCheckpoints.count(folder.resolve("checkpoints")));
+  }
+
+  @Test
+  void gridsOfQuantisedWeightsComeBackToTheBit() throws IOException {
+    Random random = new Random(1);
+    List<QuantizationGrid> grids = new ArrayList<>();
+    for (int group = 0; group < 2; group++) {
+      float[] scale = new float[3000];
+      float[] zero = new float[scale.length];
+      for (int row = 0; row < scale.length; row++) {
+        scale[row] = (float) (Math.exp(-80 + 160 * random.nextDouble()));
+        zero[row] = random.nextInt(16);
+      }
+      scale[0] = Float.MIN_NORMAL;
+      grids.add(new QuantizationGrid(4, group == 1, scale, zero));
+    }
+    LayerWise.Outcome outcome =
+        new LayerWise.Outcome(plan(), "fast+gptq", 0.1, null, 0.01, 0, 1, List.of(), grids);
+    open(RUN).save(new LayerCheckpoints.Finished(outcome, finished.weights(), List.of()));
+    List<QuantizationGrid> loaded = open(RUN).load(plan()).orElseThrow().outcome().grids();
+    assertEquals(2, loaded.size());
+    for (int group = 0; group < 2; group++) {
+      assertEquals(4, loaded.get(group).bits());
+      assertEquals(group == 1, loaded.get(group).symmetric());
+      assertArrayEquals(bits(grids.get(group).scale()), bits(loaded.get(group).scale()));
+      assertArrayEquals(bits(grids.get(group).zero()), bits(loaded.get(group).zero()));
+    }
   }
 
   private static int[] bits(float[] values) {

@@ -1,5 +1,6 @@
 package org.taco4j.report;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
@@ -32,9 +33,16 @@ public final class ReportFiles {
     AtomicFiles.writeString(folder.resolve("MODEL_CARD.md"), ModelCard.of(report));
   }
 
+  /** In a table the search has columns of its own, such as {@code search.swaps}. */
+  private interface FlatLayer {
+    @JsonUnwrapped(prefix = "search.")
+    RunReport.Search search();
+  }
+
   /** The layers as CSV (RFC 4180), a column for each property of report.json. */
   static String layersCsv(RunReport report) {
     CsvMapper mapper = new CsvMapper();
+    mapper.addMixIn(RunReport.LayerReport.class, FlatLayer.class);
     CsvSchema schema =
         mapper.schemaFor(RunReport.LayerReport.class).withHeader().withLineSeparator("\n");
     try {

@@ -166,6 +166,33 @@ class SpecializeTest {
   }
 
   @Test
+  void aSearchIsReportedForEachLayer() throws IOException {
+    Path out =
+        specialize(
+            "out",
+            convNet,
+            "--data",
+            images,
+            "--sparsity",
+            "0.5",
+            "--solver",
+            "fast",
+            "--search",
+            "swap",
+            "--exclude",
+            "head");
+    JsonNode layers = report(out).path("layers");
+    long swaps = layers.get(0).at("/search/swaps").asLong();
+    assertTrue(layers.get(3).path("search").isNull(), "head");
+    List<String> csv = Files.readAllLines(out.resolve("layers.csv"));
+    List<String> names = List.of(csv.getFirst().split(","));
+    String[] conv1 = csv.get(1).split(",");
+    assertEquals(swaps, Long.parseLong(conv1[names.indexOf("search.swaps")]));
+    assertEquals("fast+swap", conv1[names.indexOf("solver")]);
+    assertEquals(5, csv.size());
+  }
+
+  @Test
   void keepsTheClassesAskedForAndRuns() throws IOException {
     Path out =
         specialize("out", convNet, "--data", images, "--classes", "c3,c1", "--sparsity", "0.5");

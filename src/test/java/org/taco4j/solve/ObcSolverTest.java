@@ -140,9 +140,27 @@ final class ObcSolverTest {
 
   @Test
   void rowsInWhichFloat32BreaksDownAreCounted() {
-    // As many columns as AUTO takes to float32, which explain each other to 2e-7.
-    SolveRequest request = problems.request(3, 1001, 20, "0.5", 2e-7);
+    // As many columns as AUTO takes to float32, all of the same energy, of which the damping
+    // leaves 1.5e-7 unexplained: as little as the float epsilon that the inverse is rounded to.
+    int cols = 1001;
+    double[] gram = new double[cols * cols];
+    for (int sample = 0; sample < 20; sample++) {
+      int[] x = random.ints(cols, 0, 2).map(bit -> 2 * bit - 1).toArray();
+      for (int i = 0; i < cols; i++) {
+        for (int j = 0; j < cols; j++) {
+          gram[i * cols + j] += x[i] * x[j];
+        }
+      }
+    }
+    SolveRequest request =
+        LayerProblems.request(
+            problems.gaussian(3 * cols),
+            3,
+            Hessian.ofGram(gram, cols, 20),
+            Pattern.parse("0.5"),
+            1.5e-7);
     LayerSolution wide = new ObcSolver(Precision.FLOAT64).solve(request, SIMD);
+    assertEquals(0, wide.dampingEscalations());
     assertEquals(0, wide.repeatedRows());
     LayerSolution automatic = new ObcSolver(Precision.AUTO).solve(request, SIMD);
     int repeated = automatic.repeatedRows();

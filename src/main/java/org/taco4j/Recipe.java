@@ -137,10 +137,10 @@ public record Recipe(
     }
 
     /** Throws an exception of kind USAGE for what cannot be meant. */
-    private void check(Pattern general) {
+    private void check(Pattern general, SolverOptions options) {
       glob();
       if (solver != null) {
-        Solvers.byName(solver);
+        Solvers.create(solver, options);
       }
       patternOf(pattern, sparsity, general);
     }
@@ -311,7 +311,8 @@ public record Recipe(
     if (full.memory != null) {
       MemorySize.parse(full.memory);
     }
-    Solvers.create(java.util.Objects.requireNonNull(full.solver), full.solverOptions());
+    SolverOptions solverOptions = full.solverOptions();
+    Solvers.create(java.util.Objects.requireNonNull(full.solver), solverOptions);
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
       throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
     }
@@ -323,12 +324,18 @@ public record Recipe(
       throw TacoException.usage("--structured must be above 0 and below 1, it is " + structured);
     }
     for (LayerRule rule : full.layers == null ? List.<LayerRule>of() : full.layers) {
-      rule.check(general);
+      rule.check(general, solverOptions);
     }
     ObjectNode tree = YAML.valueToTree(full);
     tree.put("pattern", general.toString());
     tree.remove("sparsity");
-    return YAML.convertValue(tree, Recipe.class);
+    Recipe complete = YAML.convertValue(tree, Recipe.class);
+    if (solverOptions.search() != Search.NONE && complete.prunesUnitsOnly()) {
+      throw TacoException.usage(
+          "--search swaps single weights, and --structured alone removes whole units; give a"
+              + " --sparsity too, or no search");
+    }
+    return complete;
   }
 
   /** What this recipe, which must be complete, says of the solvers. */
@@ -338,14 +345,8 @@ public record Recipe(
         require(timeBudget),
         SolverOptions.parse(Refit.class, "--refit", require(refit)),
         SolverOptions.parse(Precision.class, "--precision", require(precision)),
-        bits == null
-            ? null
-            : new Quantization(
-                bits,
-                /* symmetric= */ true,
-                /* searchScale= */ true,
-                Boolean.TRUE.equals(actOrder),
-                sweeps == null ? 0 : sweeps),
+        Quantization.ofOptions(
+            bits, /* symmetric= */ true, /* searchScale= */ true, actOrder, sweeps),
         require(seed));
   }
 

@@ -63,7 +63,8 @@ final class SolveCommand implements Callable<Integer> {
       paramLabel = "P",
       description =
           "what is removed: unstructured:0.8, 2:4, block4:0.8, rows4:0.8, columns:0.5 or"
-              + " columns:0.5:group=9; the fraction may be left to --sparsity")
+              + " columns:0.5:group=9; the fraction may be left to --sparsity. With --bits alone"
+              + " nothing is removed")
   @Nullable String pattern;
 
   @Option(
@@ -98,13 +99,15 @@ final class SolveCommand implements Callable<Integer> {
 
   @Option(
       names = "--asymmetric",
-      description = "quantise from a row's minimum to its maximum; default: symmetric about 0")
+      description = "with --bits: quantise each row from its minimum to its maximum (default)")
   boolean asymmetric;
 
-  @Option(names = "--symmetric", description = "quantise symmetrically about 0 (default)")
+  @Option(names = "--symmetric", description = "with --bits: quantise symmetrically about 0")
   boolean symmetric;
 
-  @Option(names = "--mse", description = "search the scale of each row that quantises it best")
+  @Option(
+      names = "--mse",
+      description = "with --bits: search the scale of each row that quantises it best")
   boolean searchScale;
 
   @Option(names = "--seed", paramLabel = "N", description = "seed of everything random (0)")
@@ -155,6 +158,11 @@ final class SolveCommand implements Callable<Integer> {
       throw new CommandLine.ParameterException(
           commandLine, "--symmetric and --asymmetric exclude each other");
     }
+    if (solverOptions.bits == null && (symmetric || asymmetric || searchScale)) {
+      throw new CommandLine.ParameterException(
+          commandLine,
+          "--symmetric, --asymmetric and --mse are about quantised weights; give --bits");
+    }
     boolean onlyQuantised = pattern == null && sparsity == null && solverOptions.bits != null;
     LayerProblem problem =
         new LayerProblem(
@@ -164,7 +172,7 @@ final class SolveCommand implements Callable<Integer> {
             solver,
             Taco.pattern(pattern, onlyQuantised ? Double.valueOf(0) : sparsity),
             Damping.parse(damping),
-            solverOptions.options(!asymmetric, searchScale, seed),
+            solverOptions.options(symmetric, searchScale, seed),
             samples,
             kernel == null ? null : LayerProblem.Kernel.parse(kernel),
             backend,

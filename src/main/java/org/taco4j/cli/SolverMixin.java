@@ -35,13 +35,17 @@ final class SolverMixin {
   @Option(
       names = "--precision",
       paramLabel = "TYPE",
-      description = "of obc: auto (float64 to 1000 columns, default), float32 or float64")
+      description =
+          "of obc: auto (default: float64 to 1000 columns, beyond that float32, and float64 for rows in"
+              + " which that breaks down), float32 or float64")
   @Nullable String precision;
 
   @Option(
       names = "--bits",
       paramLabel = "N",
-      description = "quantise the weights that stay to N bits, 2 to 8")
+      description =
+          "quantise the weights that stay to N bits, 2 to 8; the weights of models symmetrically,"
+              + " each row with the scale that suits it best")
   @Nullable Integer bits;
 
   @Option(
@@ -52,7 +56,7 @@ final class SolverMixin {
   @Option(
       names = "--sweeps",
       paramLabel = "N",
-      description = "sweeps of coordinate descent over quantised weights")
+      description = "sweeps of coordinate descent over quantised weights (0)")
   @Nullable Integer sweeps;
 
   /** What the options say, with the defaults for what they do not. */
@@ -65,14 +69,7 @@ final class SolverMixin {
         precision == null
             ? defaults.precision()
             : SolverOptions.parse(Precision.class, "--precision", precision),
-        bits == null
-            ? null
-            : new Quantization(
-                bits,
-                symmetric,
-                searchScale,
-                Boolean.TRUE.equals(actOrder),
-                sweeps == null ? 0 : sweeps),
+        Quantization.ofOptions(bits, symmetric, searchScale, actOrder, sweeps),
         seed);
   }
 }

@@ -9,6 +9,7 @@ import org.taco4j.Recipe;
 import org.taco4j.Taco;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
+import org.taco4j.solve.Solvers;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -85,7 +86,8 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--solver",
       paramLabel = "NAME",
-      description = "fast (FastOBC = SparseGPT, default), wanda or magnitude")
+      description =
+          "a layer solver; an unknown name lists those there are (" + Solvers.DEFAULT + ")")
   @Nullable String solver;
 
   @Option(

@@ -31,6 +31,10 @@ public final class GptqSolver implements Solver {
     return "gptq";
   }
 
+  static TacoException missingBits() {
+    return TacoException.usage("solver gptq quantises: say to how many bits, --bits 2 to 8");
+  }
+
   /** Only patterns that remove nothing. */
   @Override
   public boolean supports(Pattern pattern) {
@@ -42,7 +46,7 @@ public final class GptqSolver implements Solver {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
     if (asked == null) {
-      throw TacoException.usage("solver gptq quantises: say to how many bits, --bits 2 to 8");
+      throw missingBits();
     }
     Quantization quantization = asked;
     QuantizationGrid grid =

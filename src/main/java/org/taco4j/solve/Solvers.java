@@ -42,14 +42,15 @@ public final class Solvers {
    * @throws TacoException of kind USAGE, with the names there are
    */
   public static Solver byName(String name) {
-    return create(name, SolverOptions.defaults());
+    return constructor(name).create(SolverOptions.defaults(), HybridObcSolver.NO_LIMIT);
   }
 
   /**
    * The solver of that name, with a search and a quantisation after it where the options ask for
    * them.
    *
-   * @throws TacoException of kind USAGE, with the names there are
+   * @throws TacoException of kind USAGE, with the names there are; and for options that the solver
+   *     lacks, or a search after it that would have nothing to swap
    */
   public static Solver create(String name, SolverOptions options) {
     return create(name, options, HybridObcSolver.NO_LIMIT);
@@ -61,20 +62,40 @@ public final class Solvers {
    * @param columnLimit the widest layers that the hybrid solver solves exactly
    */
   static Solver create(String name, SolverOptions options, int columnLimit) {
+    Solver solver = constructor(name).create(options, columnLimit);
+    Quantization quantization = options.quantization();
+    if (solver instanceof GptqSolver && quantization == null) {
+      throw GptqSolver.missingBits();
+    }
+    if (options.search() != Search.NONE) {
+      requireMoves(solver, options.search());
+      solver = new SearchingSolver(solver, options);
+    }
+    return quantization == null || solver instanceof GptqSolver
+        ? solver
+        : new QuantizingSolver(solver, quantization);
+  }
+
+  private static Constructor constructor(String name) {
     Constructor constructor = ALL.get(name);
     if (constructor == null) {
       throw TacoException.usage(
           "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
     }
-    Solver solver = constructor.create(options, columnLimit);
-    if (solver instanceof GptqSolver) {
-      return solver;
+    return constructor;
+  }
+
+  /** Throws an exception of kind USAGE for a solver after which there are no weights to swap. */
+  private static void requireMoves(Solver solver, Search search) {
+    if (solver instanceof GptqSolver || solver instanceof ZipLmSolver) {
+      throw TacoException.usage(
+          "--search %s: solver %s removes %s, so that there is nothing to swap; do without the search"
+                  .formatted(
+                      search,
+                      solver.name(),
+                      solver instanceof GptqSolver ? "nothing" : "whole columns")
+              + " or name another solver");
     }
-    if (options.search() != Search.NONE) {
-      solver = new SearchingSolver(solver, options);
-    }
-    Quantization quantization = options.quantization();
-    return quantization == null ? solver : new QuantizingSolver(solver, quantization);
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

@@ -403,6 +403,20 @@ class BadInputTest {
   }
 
   @Test
+  void optionsThatDoNotGoTogether() {
+    assertNames(
+        refused(USAGE, model, images, "--sparsity", "0.5", "--sweeps", "2"), "--sweeps", "--bits");
+    assertNames(
+        refused(USAGE, model, images, "--solver", "gptq", "--bits", "4", "--search", "swap"),
+        "--search swap",
+        "gptq");
+    assertNames(
+        refused(USAGE, model, images, "--sparsity", "0", "--structured", "0.5", "--search", "full"),
+        "--search",
+        "--structured");
+  }
+
+  @Test
   void aPatternThatDoesNotDivide() {
     assertNames(refused(USAGE, model, images, "--pattern", "2:4"), "2:4", "conv1");
     assertNames(
@@ -420,6 +434,7 @@ class BadInputTest {
     "--pattern, stripes",
     "--pattern, block4",
     "--solver, best",
+    "--solver, gptq",
     "--correct, mean",
     "--shots, -1",
     "--shots, many",

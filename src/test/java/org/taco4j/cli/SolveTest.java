@@ -19,6 +19,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.data.NpyFile;
+import org.taco4j.solve.GoldenProblem;
 
 /** {@code taco solve}, from NumPy files to NumPy files. */
 class SolveTest {
@@ -361,6 +362,72 @@ class SolveTest {
     refused(2, "--bits", "--sparsity", "0.5", "--scale", scale.toString());
   }
 
+  /** The reference's 4 bits, asymmetric and symmetric with searched scales, through the command. */
+  @ParameterizedTest
+  @CsvSource({
+    "dev_conv32x144, 4bit_asym, ''",
+    "dev_lin48x96, 4bit_asym, --asymmetric",
+    "dev_conv32x144, 4bit_sym_mse, --symmetric --mse",
+    "dev_lin48x96, 4bit_sym_mse, --symmetric --mse",
+    "dev_lin48x96, 4bit_asym_actorder, --act-order"
+  })
+  void quantisesAsTheReference(String name, String setting, String options) throws IOException {
+    GoldenProblem problem = GoldenProblem.named(name);
+    GoldenProblem.Answer expected =
+        problem.answers("gptq").stream()
+            .filter(answer -> answer.setting().equals(setting))
+            .findFirst()
+            .orElseThrow();
+    Path scale = folder.resolve("S.npy");
+    Path zero = folder.resolve("Z.npy");
+    Object[] arguments = {
+      "solve",
+      "--weights",
+      problem.path("W.npy"),
+      "--hessian",
+      problem.path("H.npy"),
+      "--solver",
+      "gptq",
+      "--bits",
+      "4",
+      "--scale",
+      scale,
+      "--zero",
+      zero,
+      "--json"
+    };
+    JsonNode result =
+        json(options.isEmpty() ? arguments : with(arguments, (Object[]) options.split(" ")));
+    // Float on the reference's side (golden README: 1e-3).
+    assertEquals(expected.error(), result.path("layerError").asDouble(), 1e-3 * expected.error());
+    assertEquals("gptq", result.path("solver").asText());
+    assertEquals(0, result.path("sparsity").asDouble());
+    if (expected.has("scale")) {
+      float[] scales = expected.floats("scale");
+      float[] zeros = expected.floats("zero");
+      int[] actualZeros = NpyFile.read(zero).ints();
+      float[] actualScales = NpyFile.read(scale).floats();
+      for (int row = 0; row < scales.length; row++) {
+        // One division, perhaps rounded otherwise.
+        assertEquals(scales[row], actualScales[row], Math.ulp(scales[row]));
+        assertEquals(zeros[row], actualZeros[row]);
+      }
+    }
+  }
+
+  @Test
+  void sweepsLowerTheErrorOfQuantisedWeights() throws IOException {
+    Object[] problem = {
+      "solve", "--weights", weights, "--hessian", hessian, "--bits", "3", "--json"
+    };
+    // Without a pattern nothing is removed, whatever the solver.
+    JsonNode plain = json(problem);
+    assertEquals(0, plain.path("sparsity").asDouble());
+    assertEquals("fast+gptq", plain.path("solver").asText());
+    JsonNode swept = json(with(problem, "--sweeps", "10"));
+    assertTrue(swept.path("layerError").asDouble() < plain.path("layerError").asDouble());
+  }
+
   private static Object[] with(Object[] arguments, Object... more) {
     return Stream.concat(Stream.of(arguments), Stream.of(more)).toArray();
   }
@@ -426,6 +493,14 @@ class SolveTest {
         "--sparsity 0.5 --time-budget 0",
         "--sparsity 0.5 --bits 1",
         "--sparsity 0.5 --bits 4 --symmetric --asymmetric",
+        "--sparsity 0.5 --symmetric",
+        "--sparsity 0.5 --mse",
+        "--sparsity 0.5 --act-order",
+        "--sparsity 0.5 --sweeps 2",
+        "--bits 4 --sweeps -1",
+        "--solver gptq",
+        "--solver gptq --bits 4 --search swap",
+        "--solver ziplm --pattern columns:0.5 --search full",
         "--sparsity 0.5 --backend gpu",
         "--sparsity 0.5 --threads 0",
       })

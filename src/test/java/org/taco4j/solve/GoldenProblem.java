@@ -19,26 +19,28 @@ import org.taco4j.data.Shared;
  * @param kernel side of a convolution's kernel; 1 for other layers
  * @param index what the index says of it
  */
-record GoldenProblem(
+public record GoldenProblem(
     String name, float[] weights, int rows, int cols, int kernel, Hessian hessian, JsonNode index) {
 
   /** What a reference implementation made of a problem. */
-  record Answer(GoldenProblem problem, JsonNode result) {
-    String setting() {
+  public record Answer(GoldenProblem problem, JsonNode result) {
+    /** How the solver was set. */
+    public String setting() {
       return result.get("setting").asText();
     }
 
     /** The layer-wise error. */
-    double error() {
+    public double error() {
       return result.get("rel_err").asDouble();
     }
 
     /** Whether there is a file of that key. */
-    boolean has(String key) {
+    public boolean has(String key) {
       return result.has(key);
     }
 
-    float[] floats(String key) {
+    /** The file of a key, such as {@code weights}. */
+    public float[] floats(String key) {
       return read(result.get(key)).floats();
     }
 
@@ -73,7 +75,8 @@ record GoldenProblem(
     return problems;
   }
 
-  static GoldenProblem named(String name) {
+  /** The problem of that name. */
+  public static GoldenProblem named(String name) {
     JsonNode index = cases().get(name);
     int cols = index.get("cols").asInt();
     return new GoldenProblem(
@@ -84,6 +87,11 @@ record GoldenProblem(
         index.path("conv_kernel").asInt(1),
         hessian(name + "/H.npy", cols, index.get("N").asLong()),
         index);
+  }
+
+  /** Where a file of the problem lies, such as {@code W.npy}. */
+  public Path path(String file) {
+    return Shared.at("golden/solvers").resolve(name).resolve(file);
   }
 
   private static JsonNode cases() {
@@ -123,7 +131,7 @@ record GoldenProblem(
   }
 
   /** The answers of a solver of the reference. */
-  List<Answer> answers(String solver) {
+  public List<Answer> answers(String solver) {
     List<Answer> answers = new ArrayList<>();
     for (JsonNode result : index.get("results")) {
       if (result.get("solver").asText().equals(solver)) {

@@ -64,8 +64,9 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--pattern",
       paramLabel = "P",
       description =
-          "what is removed: unstructured (default), block4, or N:M such as 2:4; with its sparsity as"
-              + " in block4:0.8, or with --sparsity")
+          "what is removed: unstructured (default), N:M such as 2:4, block4 (neighbouring inputs),"
+              + " rows4 (neighbouring outputs) or columns; with its sparsity as in block4:0.8, or"
+              + " with --sparsity")
   @Nullable String pattern;
 
   @Option(
@@ -85,7 +86,10 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--solver",
       paramLabel = "NAME",
-      description = "fast (FastOBC = SparseGPT, default), wanda or magnitude")
+      description =
+          "hybrid (default: exact OBC, for layers beyond the time budget FastOBC's mask and swaps),"
+              + " obc, fast (FastOBC = SparseGPT), adaprune, ziplm (whole columns), gptq"
+              + " (quantisation only), wanda or magnitude")
   @Nullable String solver;
 
   @Option(

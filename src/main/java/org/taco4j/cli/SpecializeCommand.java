@@ -9,7 +9,6 @@ import org.taco4j.Recipe;
 import org.taco4j.Taco;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
-import org.taco4j.solve.Solvers;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
@@ -65,8 +64,9 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--pattern",
       paramLabel = "P",
       description =
-          "what is removed: unstructured (default), block4, or N:M such as 2:4; with its sparsity as"
-              + " in block4:0.8, or with --sparsity")
+          "what is removed: unstructured (default), N:M such as 2:4, block4 (neighbouring inputs),"
+              + " rows4 (neighbouring outputs) or columns; with its sparsity as in block4:0.8, or"
+              + " with --sparsity")
   @Nullable String pattern;
 
   @Option(
@@ -87,7 +87,9 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--solver",
       paramLabel = "NAME",
       description =
-          "a layer solver; an unknown name lists those there are (" + Solvers.DEFAULT + ")")
+          "hybrid (default: exact OBC, for layers beyond the time budget FastOBC's mask and swaps),"
+              + " obc, fast (FastOBC = SparseGPT), adaprune, ziplm (whole columns), gptq"
+              + " (quantisation only), wanda or magnitude")
   @Nullable String solver;
 
   @Option(

@@ -34,7 +34,7 @@ public final class ReportFiles {
   }
 
   /** In a table the search has columns of its own, such as {@code search.swaps}. */
-  private interface FlatLayer {
+  interface FlatLayer {
     @JsonUnwrapped(prefix = "search.")
     RunReport.Search search();
   }

@@ -5,7 +5,8 @@ import org.taco4j.compute.Backend;
 
 /**
  * Exact OBC where it is affordable, and above that the mask of FastOBC (which has no blocks of
- * rows: for these the mask of Wanda) with swaps: TACO's hybrid with a better second half.
+ * rows: for these the mask of Wanda) with swaps: TACO's hybrid with a better second half. Whole
+ * columns go to ZipLM.
  *
  * <p>What is affordable follows from counts of operations and a nominal speed that has nothing to
  * do with the machine or its load, so that the same model is solved in the same way everywhere.
@@ -52,12 +53,14 @@ public final class HybridObcSolver implements Solver {
 
   @Override
   public boolean supports(Pattern pattern) {
-    return !(pattern instanceof Pattern.Columns);
+    return true;
   }
 
   @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
-    Solvers.requireSupport(this, request);
+    if (request.pattern() instanceof Pattern.Columns) {
+      return new ZipLmSolver().solve(request, backend);
+    }
     Shape shape = new Shape(request.rows(), request.cols(), request.pattern());
     boolean exact =
         columnLimit == NO_LIMIT

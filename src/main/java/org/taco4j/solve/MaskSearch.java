@@ -26,8 +26,8 @@ import org.taco4j.compute.FloatMatrix;
  *       it gains most, and each row is kicked out of its local optimum in the hope of a better one.
  * </ul>
  *
- * <p>Rows that share a mask are one row with several right-hand sides. Blocks along a row are not
- * moved.
+ * <p>Rows that share a mask are one row with several right-hand sides. Blocks along a row and whole
+ * columns are not moved; their weights are refitted.
  */
 public final class MaskSearch {
   /** The most weights that a row gives or takes in one round. */
@@ -71,7 +71,10 @@ public final class MaskSearch {
             ? SupportSearch.Groups.of(request.order(), nm)
             : null;
     this.problem = new SupportSearch.Problem(request.layer(), hessian, groups, backend);
-    this.setRows = request.pattern().maskRows();
+    this.setRows =
+        request.pattern() instanceof Pattern.Columns
+            ? request.rows()
+            : request.pattern().maskRows();
     DoubleMatrix weights = DoubleMatrix.zeros(request.rows(), request.cols());
     weights.add(FloatMatrix.of(request.weights(), request.rows(), request.cols()));
     this.targets = DoubleMatrix.zeros(request.rows(), request.cols());

@@ -8,7 +8,7 @@ import org.taco4j.common.TacoException;
 /** The solvers by name. */
 public final class Solvers {
   /** The solver that is used where none is named. */
-  public static final String DEFAULT = "fast";
+  public static final String DEFAULT = "hybrid";
 
   /** Makes a solver; the limit is that of {@link HybridObcSolver}. */
   @FunctionalInterface

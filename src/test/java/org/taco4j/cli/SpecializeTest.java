@@ -142,7 +142,7 @@ class SpecializeTest {
               "seconds")) {
         assertTrue(layer.path(name).isNumber(), layer.path("name") + " " + name);
       }
-      assertEquals("fast", layer.path("solver").asText());
+      assertEquals("obc", layer.path("solver").asText());
       assertTrue(layer.path("sparsity").asDouble() >= 0.5, layer.path("name").asText());
     }
 
@@ -188,7 +188,7 @@ class SpecializeTest {
     List<String> names = List.of(csv.getFirst().split(","));
     String[] conv1 = csv.get(1).split(",");
     assertEquals(swaps, Long.parseLong(conv1[names.indexOf("search.swaps")]));
-    assertEquals("fast+swap", conv1[names.indexOf("solver")]);
+    assertEquals("\"fast+swap\"", conv1[names.indexOf("solver")]);
     assertEquals(5, csv.size());
   }
 
@@ -506,5 +506,85 @@ class SpecializeTest {
                 .succeeded()
                 .out());
     assertEquals(24, half.path("images").asInt());
+  }
+
+  @Test
+  void structuredPruningMakesTheModelSmaller() throws IOException {
+    Path out = specialize("structured", mlp, "--data", mlpImages, "--structured", "0.5");
+
+    JsonNode report = report(out);
+    assertTrue(report.path("structures").size() > 0, report.toString());
+    OnnxModel dense = OnnxModel.read(mlp);
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    for (JsonNode structure : report.path("structures")) {
+      int units = structure.path("units").asInt();
+      assertEquals(units - units / 2, structure.path("kept").asInt());
+      String producer = structure.path("name").asText();
+      String consumer = structure.path("consumer").asText();
+      assertEquals(units, layer(dense, producer).rows());
+      assertEquals(units - units / 2, layer(written, producer).rows());
+      assertEquals(units - units / 2, layer(written, consumer).cols());
+      assertTrue(structure.path("heldOutError").isNumber());
+    }
+    long macs = report.at("/compressed/macs").asLong();
+    assertTrue(macs < report.at("/dense/macs").asLong());
+    long weights = 0;
+    for (Layer layer : LayerDiscovery.discover(written)) {
+      weights += layer.parameters() - LayerWeights.zeros(written, layer);
+    }
+    assertEquals(weights, report.at("/compressed/nonZeroWeights").asLong());
+  }
+
+  @Test
+  void weightsCanBePrunedInTheSmallerModel() throws IOException {
+    Path out =
+        specialize("both", mlp, "--data", mlpImages, "--structured", "0.5", "--sparsity", "0.5");
+
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    for (Layer layer : LayerDiscovery.discover(written)) {
+      assertTrue(2 * LayerWeights.zeros(written, layer) >= layer.parameters(), layer.name());
+    }
+    assertTrue(report(out).path("sparsity").asDouble() > 0.7, "a half of a smaller model's");
+  }
+
+  @Test
+  void quantisedWeightsAreStoredAsIntegersAndKeepTheirZeros() throws IOException {
+    Path out =
+        specialize(
+            "int8", convNet, "--data", images, "--sparsity", "0.5", "--bits", "8", "--seed", "1");
+
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    List<Layer> layers = LayerDiscovery.discover(written);
+    assertEquals(layers.size(), written.operatorCounts().get("DequantizeLinear"));
+    for (Layer layer : layers) {
+      assertTrue(2 * LayerWeights.zeros(written, layer) >= layer.parameters(), layer.name());
+    }
+    JsonNode report = report(out);
+    assertTrue(report.path("sparsity").asDouble() >= 0.5);
+    assertTrue(report.at("/compressed/top1").asDouble() > 0.5, "far above chance, 0.25");
+  }
+
+  @Test
+  void whatStructuredPruningCannotDoIsAnError() {
+    checkStructuresRefused("heads", 3, "no hidden dimension of kind [heads]");
+    checkStructuresRefused("rows", 2, "mlp, channels, heads");
+  }
+
+  private void checkStructuresRefused(String kind, int exitCode, String words) {
+    Cli.Result result =
+        Cli.run(
+            "specialize",
+            convNet,
+            "--data",
+            images,
+            "--structured",
+            "0.5",
+            "--structures",
+            kind,
+            "--out",
+            folder.resolve("x"));
+    assertEquals(exitCode, result.exitCode(), result.err());
+    assertTrue(result.err().contains(words), result.err());
+    assertFalse(Files.exists(folder.resolve("x")));
   }
 }

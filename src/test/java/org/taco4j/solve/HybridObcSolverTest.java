@@ -4,12 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
 import org.junit.jupiter.api.Test;
-import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.simd.SimdBackend;
@@ -81,11 +79,10 @@ final class HybridObcSolverTest {
   }
 
   @Test
-  void refusesWholeColumns() {
+  void leavesWholeColumnsToZipLm() {
     SolveRequest request = problems.request(4, 8, 20, "columns:0.5", 0.01);
-    TacoException e =
-        assertThrows(TacoException.class, () -> new HybridObcSolver(DEFAULTS).solve(request, SIMD));
-    assertEquals(TacoException.Kind.USAGE, e.kind());
-    assertTrue(e.getMessage().contains("columns:0.5"), e.getMessage());
+    LayerSolution solution = new HybridObcSolver(DEFAULTS).solve(request, SIMD);
+    assertEquals("ziplm", solution.solver());
+    assertArrayEquals(new ZipLmSolver().solve(request, SIMD).weights(), solution.weights());
   }
 }

@@ -2,6 +2,7 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
@@ -12,6 +13,7 @@ import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
+import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.scalar.ScalarBackend;
@@ -320,6 +322,24 @@ final class MaskSearchTest {
       assertEquals(plain.solver() + "+full", found.solver());
       assertTrue(error(request, found) < error(request, plain), name);
       assertEquals(plain.removed(), found.removed());
+    }
+  }
+
+  @Test
+  void wholeColumnsStayAndAreReported() {
+    SolveRequest request = problems.request(6, 24, 60, "columns:0.5:group=3", 0.01);
+    SolverOptions options =
+        new SolverOptions(Search.SWAP, 600, Refit.LEAST_SQUARES, Precision.AUTO, null, 0);
+    LayerSolution plain = Solvers.byName("ziplm").solve(request, SIMD);
+    LayerSolution found = Solvers.create("hybrid", options).solve(request, SIMD);
+    assertArrayEquals(plain.kept(), found.kept());
+    // Both are the best fit to the mask, in double, rounded to float.
+    assertArrayEquals(plain.weights(), found.weights(), 1e-6f);
+    SearchReport report = Objects.requireNonNull(found.search());
+    assertEquals(SearchReport.Stopped.PATTERN_HAS_NO_MOVES, report.stopped());
+    for (String name : List.of("ziplm", "gptq")) {
+      TacoException e = assertThrows(TacoException.class, () -> Solvers.create(name, options));
+      assertEquals(TacoException.Kind.USAGE, e.kind());
     }
   }
 

@@ -46,6 +46,18 @@ public record DoubleMatrix(
     return new DoubleMatrix(data, start, blockRows, blockCols, rowStride, colStride);
   }
 
+  /** A copy of this matrix, which must be row-major. */
+  public DoubleMatrix copy() {
+    if (!isRowMajor()) {
+      throw new IllegalStateException("a copy of a matrix that is not row-major");
+    }
+    DoubleMatrix copy = zeros(rows, cols);
+    for (int row = 0; row < rows; row++) {
+      System.arraycopy(data, index(row, 0), copy.data, row * cols, cols);
+    }
+    return copy;
+  }
+
   /** The same memory seen as [cols, rows]. */
   public DoubleMatrix transposed() {
     return new DoubleMatrix(data, offset, cols, rows, colStride, rowStride);

@@ -51,6 +51,18 @@ public record FloatMatrix(
     return new FloatMatrix(data, offset, cols, rows, colStride, rowStride);
   }
 
+  /** A copy of this matrix, which must be row-major. */
+  public FloatMatrix copy() {
+    if (!isRowMajor()) {
+      throw new IllegalStateException("a copy of a matrix that is not row-major");
+    }
+    FloatMatrix copy = zeros(rows, cols);
+    for (int row = 0; row < rows; row++) {
+      System.arraycopy(data, index(row, 0), copy.data, row * cols, cols);
+    }
+    return copy;
+  }
+
   /** Throws where the shapes do not fit C = A B. */
   public static void checkProduct(FloatMatrix a, FloatMatrix b, FloatMatrix c) {
     if (a.rows != c.rows || b.cols != c.cols || a.cols != b.rows) {

@@ -16,6 +16,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.Nodes;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.Operators;
 import org.taco4j.onnx.TensorData;
 import org.taco4j.onnx.Unfold;
 
@@ -26,51 +27,9 @@ import org.taco4j.onnx.Unfold;
  * ends the trace with a {@link Refused}.
  */
 final class UnitTrace {
-  /** Operators that act on each element of their first input alone. */
-  private static final Set<String> ELEMENTWISE =
-      Set.of(
-          "Abs",
-          "Cast",
-          "Ceil",
-          "Celu",
-          "Clip",
-          "Dropout",
-          "Elu",
-          "Erf",
-          "Exp",
-          "Floor",
-          "Gelu",
-          "HardSigmoid",
-          "HardSwish",
-          "Identity",
-          "LeakyRelu",
-          "Log",
-          "Mish",
-          "Neg",
-          "Reciprocal",
-          "Relu",
-          "Round",
-          "Selu",
-          "Sigmoid",
-          "Sign",
-          "Softplus",
-          "Softsign",
-          "Sqrt",
-          "Swish",
-          "Tanh",
-          "ThresholdedRelu");
-
   /** Operators that combine their inputs element by element, with broadcasting. */
   private static final Set<String> BROADCASTING =
       Set.of("Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Min", "Max", "Sum", "Mean");
-
-  private static final Set<String> GLOBAL_POOLS =
-      Set.of("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool");
-
-  private static final Set<String> POOLS = Set.of("AveragePool", "MaxPool", "LpPool");
-
-  private static final Set<String> REDUCTIONS =
-      Set.of("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2");
 
   /** More axes than any tensor has: where Slices of the shape of an unknown tensor end. */
   private static final int LONGEST_SHAPE = 64;
@@ -483,13 +442,13 @@ final class UnitTrace {
   }
 
   private Carrier single(int i, NodeProto node, String operator, Carrier in) throws Refused {
-    if (ELEMENTWISE.contains(operator)) {
+    if (Operators.ELEMENTWISE.contains(operator)) {
       return in;
     }
-    if (POOLS.contains(operator) || GLOBAL_POOLS.contains(operator)) {
-      return pool(i, in, GLOBAL_POOLS.contains(operator));
+    if (Operators.POOLS.contains(operator) || Operators.GLOBAL_POOLS.contains(operator)) {
+      return pool(i, in, Operators.GLOBAL_POOLS.contains(operator));
     }
-    if (REDUCTIONS.contains(operator)) {
+    if (Operators.REDUCTIONS.contains(operator)) {
       return reduce(i, node, in);
     }
     return switch (operator) {
@@ -579,7 +538,7 @@ final class UnitTrace {
     return switch (Nodes.operator(node)) {
       case "Squeeze", "Unsqueeze", "Reshape" -> isSingle(node.getInput(0));
       default ->
-          (ELEMENTWISE.contains(Nodes.operator(node))
+          (Operators.ELEMENTWISE.contains(Nodes.operator(node))
                   || BROADCASTING.contains(Nodes.operator(node)))
               && node.getInputList().stream().allMatch(this::isSingle);
     };
@@ -688,14 +647,14 @@ final class UnitTrace {
       String operator = Nodes.operator(node);
       Layer layer = layers.get(at);
       boolean keepsSize =
-          ELEMENTWISE.contains(operator)
+          Operators.ELEMENTWISE.contains(operator)
               || operator.equals("Reshape")
               || (layer != null
                   && layer.unfold() instanceof Unfold.Convolution convolution
                   && convolution.pads(1, 1)[0] == 0
                   && convolution.outputHeight(1, 1) == 1
                   && convolution.outputWidth(1, 1) == 1);
-      if (GLOBAL_POOLS.contains(operator)) {
+      if (Operators.GLOBAL_POOLS.contains(operator)) {
         return true;
       }
       if (!keepsSize) {

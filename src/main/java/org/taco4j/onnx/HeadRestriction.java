@@ -16,57 +16,25 @@ import org.taco4j.common.TacoException;
 
 /** Cuts a classifier's last layer down to the classes of a task. */
 public final class HeadRestriction {
-  /** Operators of one activation that leave its shape alone. */
-  private static final Set<String> ELEMENTWISE =
-      Set.of(
-          "Abs",
-          "Cast",
-          "Ceil",
-          "Celu",
-          "Clip",
-          "Dropout",
-          "Elu",
-          "Erf",
-          "Exp",
-          "Floor",
-          "Gelu",
-          "HardSigmoid",
-          "HardSwish",
-          "Identity",
-          "LeakyRelu",
-          "Log",
-          "LogSoftmax",
-          "Mish",
-          "Neg",
-          "Reciprocal",
-          "Relu",
-          "Round",
-          "Selu",
-          "Sigmoid",
-          "Sign",
-          "Softmax",
-          "Softplus",
-          "Softsign",
-          "Sqrt",
-          "Swish",
-          "Tanh",
-          "ThresholdedRelu");
+  private static final Set<String> SOFTMAXES = Set.of("Softmax", "LogSoftmax");
 
   /** Operators that combine an activation with constants element by element. */
   private static final Set<String> WITH_CONSTANTS =
       Set.of("Add", "Sub", "Mul", "Div", "Pow", "PRelu", "Min", "Max", "Sum");
 
-  private static final Set<String> POOLS =
-      Set.of(
-          "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "AveragePool", "MaxPool", "LpPool");
-
-  private static final Set<String> REDUCTIONS =
-      Set.of("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2");
-
   private static final Set<String> SHAPES =
       Set.of("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose");
 
   private HeadRestriction() {}
+
+  /** Whether an operator has one activation and leaves its shape alone. */
+  private static boolean keepsShape(String operator) {
+    return Operators.ELEMENTWISE.contains(operator) || SOFTMAXES.contains(operator);
+  }
+
+  private static boolean isPool(String operator) {
+    return Operators.POOLS.contains(operator) || Operators.GLOBAL_POOLS.contains(operator);
+  }
 
   /**
    * How many classes the model tells apart: the size of its first output along the class axis, as
@@ -194,9 +162,9 @@ public final class HeadRestriction {
       GraphIndex index = model.index();
       NodeProto node = index.node(at);
       String operator = Nodes.operator(node);
-      if (ELEMENTWISE.contains(operator)
-          || POOLS.contains(operator)
-          || REDUCTIONS.contains(operator)
+      if (keepsShape(operator)
+          || isPool(operator)
+          || Operators.REDUCTIONS.contains(operator)
           || SHAPES.contains(operator)
           || operator.equals("BatchNormalization")) {
         return 0;
@@ -387,7 +355,7 @@ public final class HeadRestriction {
         for (int i = 1; i < 5; i++) {
           cutInput(step.node, i, 0);
         }
-      } else if (POOLS.contains(operator)) {
+      } else if (isPool(operator)) {
         long[] sizes = known(node);
         if (axis != 1) {
           throw refuse(node, "pools over the classes");
@@ -395,7 +363,7 @@ public final class HeadRestriction {
         // A local pool before the output of a classifier covers the image; the shape that the
         // model declares further on is checked against this.
         Arrays.fill(sizes, 2, sizes.length, 1);
-      } else if (!ELEMENTWISE.contains(operator)) {
+      } else if (!keepsShape(operator)) {
         switch (operator) {
           case "Transpose" -> transpose(node);
           case "Flatten" -> flatten(node);

@@ -121,7 +121,7 @@ final class ColumnSweep {
       FloatMatrix w = block.block(0, size, 0, rows);
       gather(request, column, dead, first, original, w, workers);
       FloatMatrix factorBlock = factor.factor().block(first, size, first, size);
-      FloatMatrix inverse = copy(factorBlock);
+      FloatMatrix inverse = factorBlock.copy();
       backend.invertLower(inverse);
 
       if (end < cols) {
@@ -300,14 +300,5 @@ final class ColumnSweep {
             }
           }
         });
-  }
-
-  private static FloatMatrix copy(FloatMatrix source) {
-    FloatMatrix copy = FloatMatrix.zeros(source.rows(), source.cols());
-    for (int row = 0; row < source.rows(); row++) {
-      System.arraycopy(
-          source.data(), source.index(row, 0), copy.data(), copy.index(row, 0), source.cols());
-    }
-    return copy;
   }
 }

@@ -217,14 +217,14 @@ public final class SimdBackend implements Backend {
         return first + failed;
       }
       if (tiles > 1) {
-        FloatMatrix inverse = copy(diagonal);
+        FloatMatrix inverse = diagonal.copy();
         invertLower(inverse);
         workers.forEach(
             tiles - 1,
             tile -> {
               int row = done + size + tile * CHOLESKY_BLOCK;
               FloatMatrix panel = a.block(row, Math.min(CHOLESKY_BLOCK, n - row), done, size);
-              blas.gemm(1, copy(panel), inverse.transposed(), 0, panel);
+              blas.gemm(1, panel.copy(), inverse.transposed(), 0, panel);
             });
       }
     }
@@ -279,7 +279,7 @@ public final class SimdBackend implements Backend {
             tile -> {
               int row = done + size + tile * block;
               DoubleMatrix panel = a.block(row, Math.min(block, n - row), done, size);
-              blas.gemm(1, copy(panel), inverse.transposed(), 0, panel);
+              blas.gemm(1, panel.copy(), inverse.transposed(), 0, panel);
             });
       }
     }
@@ -383,7 +383,7 @@ public final class SimdBackend implements Backend {
 
   /** The inverse of a lower triangle, zeros above it. */
   private DoubleMatrix invertedLower(DoubleMatrix lower) {
-    DoubleMatrix inverse = copy(lower);
+    DoubleMatrix inverse = lower.copy();
     blas.invertLower(inverse);
     for (int i = 0; i < inverse.rows(); i++) {
       int row = inverse.index(i, 0);
@@ -569,21 +569,6 @@ public final class SimdBackend implements Backend {
       total += sum;
     }
     return total;
-  }
-
-  private static FloatMatrix copy(FloatMatrix source) {
-    FloatMatrix copy = FloatMatrix.zeros(source.rows(), source.cols());
-    for (int row = 0; row < source.rows(); row++) {
-      System.arraycopy(
-          source.data(), source.index(row, 0), copy.data(), copy.index(row, 0), source.cols());
-    }
-    return copy;
-  }
-
-  private static DoubleMatrix copy(DoubleMatrix source) {
-    DoubleMatrix copy = DoubleMatrix.zeros(source.rows(), source.cols());
-    copy(source, copy);
-    return copy;
   }
 
   private static void copy(DoubleMatrix from, DoubleMatrix to) {

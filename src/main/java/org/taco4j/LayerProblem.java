@@ -17,11 +17,14 @@ import org.taco4j.solve.SolverOptions;
  * @param heldOut the same of samples that are not calibrated on, to measure the error there; null
  *     for none
  * @param solver name of the layer solver
+ * @param pattern what may be removed, and how much
  * @param damping λ, or how it is to be chosen
+ * @param options of the solver, quantisation among them
  * @param samples N, which choosing λ needs; null where that is not known
  * @param kernel of a convolution: groups of N:M and blocks then run along its input channels; null
  *     for other layers
  * @param backend {@code auto}, {@code scalar} or {@code simd}
+ * @param threads to compute with
  * @param outputs what to write
  */
 public record LayerProblem(

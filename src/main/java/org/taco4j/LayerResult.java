@@ -17,8 +17,14 @@ import org.taco4j.solve.SearchReport;
  * @param seconds wall time of the solver, without starting the JVM, reading files and choosing λ
  * @param gflop floating-point operations in 1e9 that the solver's algorithm needs
  * @param gflops gflop per second
+ * @param backend the backend's name
+ * @param solver the name of what ran: of the hybrid solver what it chose, and what came after it
+ * @param pattern what was asked
+ * @param rows number of outputs
+ * @param cols number of inputs
  * @param search what the search after the solver did; null without one
  * @param dampingChoice how λ was chosen; null where it was given or could not be chosen
+ * @param notices what was not done as asked
  */
 public record LayerResult(
     double layerError,

@@ -32,6 +32,7 @@ public final class CrossValidatedDamping {
   /**
    * What a λ is worth.
    *
+   * @param damping λ
    * @param error layer-wise error on the halves not seen, relative to the outputs' energy there
    */
   public record Point(double damping, double error) {}

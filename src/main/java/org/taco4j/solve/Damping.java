@@ -7,9 +7,17 @@ public sealed interface Damping {
   /** What the papers use, and what is kept where nothing speaks for another. */
   double USUAL = 0.01;
 
-  /** The same λ for all layers. */
+  /**
+   * The same λ for all layers.
+   *
+   * @param value λ, from 0 to 1, relative to the mean of the Hessian's diagonal
+   */
   record Fixed(double value) implements Damping {
-    /** Checks that the value lies in [0, 1]. */
+    /**
+     * Checks the value.
+     *
+     * @throws TacoException of kind USAGE where it does not lie in [0, 1]
+     */
     public Fixed {
       if (!(value >= 0 && value <= 1)) {
         throw TacoException.usage("--damping must be between 0 and 1, or auto; it is " + value);

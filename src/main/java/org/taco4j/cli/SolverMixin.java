@@ -22,8 +22,8 @@ final class SolverMixin {
       names = "--time-budget",
       paramLabel = "SECONDS",
       description =
-          "wall time for solving: the hybrid solver chooses by it, a search ends when it is used up"
-              + " (600)")
+          "time for solving all layers: the hybrid solver chooses by it, at a nominal speed; a search"
+              + " ends when it is used up (180)")
   @Nullable Double timeBudget;
 
   @Option(

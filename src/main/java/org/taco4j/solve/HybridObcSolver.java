@@ -1,49 +1,57 @@
 package org.taco4j.solve;
 
 import java.util.List;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.Backend;
 
 /**
- * Exact OBC where it is affordable, and above that the mask of FastOBC (which has no blocks of
- * rows: for these the mask of Wanda) with swaps: TACO's hybrid with a better second half. Whole
- * columns go to ZipLM.
+ * Exact OBC where it is affordable; above that the mask of FastOBC (which has no blocks of rows:
+ * for these the mask of Wanda) with swaps, TACO's hybrid with a better second half; and where swaps
+ * are too much as well, FastOBC alone (for blocks of rows AdaPrune). Whole columns go to ZipLM.
  *
  * <p>What is affordable follows from counts of operations and a nominal speed that has nothing to
  * do with the machine or its load, so that the same model is solved in the same way everywhere.
  */
 public final class HybridObcSolver implements Solver {
-  /** Operations per second of budget, in 1e9 of float32; half as many of float64. */
-  private static final double NOMINAL_GFLOP_PER_SECOND = 20;
-
   /**
-   * All of the swaps by the operations that prepare a row for them, as measured from masks of
-   * FastOBC on 256 rows of 2304 columns: twice the time of exact OBC, as memory bounds them.
+   * Operations per second of budget, in 1e9 of float32; half as many of float64. Two cores with
+   * 512-bit vectors make 80 to 200 of them.
    */
+  private static final double NOMINAL_GFLOP_PER_SECOND = 100;
+
+  /** Work of the swaps, by that of preparing a row for them, as measured. */
   private static final double SWAP_FACTOR = 8;
 
-  /** Decide for each layer problem by itself. */
-  static final int NO_LIMIT = -1;
+  /** Nothing cuts the swaps of a layer short that was found affordable. */
+  private static final double NO_DEADLINE = 1e9;
 
   private final SolverOptions options;
-  private final int columnLimit;
+  private final @Nullable Limits limits;
+
+  /**
+   * Up to how many columns which method is used.
+   *
+   * @param exact the widest layer problems that exact OBC solves; 0 for none
+   * @param swap the widest that get swaps after FastOBC; not below {@code exact}
+   */
+  public record Limits(int exact, int swap) {}
 
   /** What the cost of a layer problem depends on. */
   public record Shape(int rows, int cols, Pattern pattern) {}
 
   /** A solver that decides for each layer problem by itself, with the time budget for each. */
   public HybridObcSolver(SolverOptions options) {
-    this(options, NO_LIMIT);
+    this(options, null);
   }
 
   /**
    * A solver with a decision for all layers.
    *
-   * @param columnLimit the widest problems that exact OBC solves, as {@link #columnLimit} finds it;
-   *     {@link #NO_LIMIT} to decide for each problem by itself
+   * @param limits as {@link #limits} finds them; null to decide for each problem by itself
    */
-  public HybridObcSolver(SolverOptions options, int columnLimit) {
+  public HybridObcSolver(SolverOptions options, @Nullable Limits limits) {
     this.options = options;
-    this.columnLimit = columnLimit;
+    this.limits = limits;
   }
 
   @Override
@@ -62,43 +70,48 @@ public final class HybridObcSolver implements Solver {
       return new ZipLmSolver().solve(request, backend);
     }
     Shape shape = new Shape(request.rows(), request.cols(), request.pattern());
-    boolean exact =
-        columnLimit == NO_LIMIT
-            ? obcSeconds(shape, options.precision()) <= options.timeBudget()
-            : request.cols() <= columnLimit;
-    if (exact) {
+    Limits to =
+        limits != null ? limits : limits(List.of(shape), options.precision(), options.timeBudget());
+    if (request.cols() <= to.exact()) {
       return new ObcSolver(options.precision()).solve(request, backend);
     }
+    boolean swaps = request.cols() <= to.swap();
     Solver fast = new FastObcSolver();
-    // The swaps go on as long as the budget lasts.
-    LayerSolution solution =
-        (fast.supports(request.pattern()) ? fast : new WandaSolver()).solve(request, backend);
-    return MaskSearch.improve(
-        request,
-        solution,
-        Search.SWAP,
-        options.timeBudget() - solution.seconds(),
-        options.seed(),
-        backend);
+    if (!fast.supports(request.pattern())) {
+      fast = swaps ? new WandaSolver() : new AdaPruneSolver(Refit.LEAST_SQUARES);
+    }
+    LayerSolution solution = fast.solve(request, backend);
+    return swaps
+        ? MaskSearch.improve(request, solution, Search.SWAP, NO_DEADLINE, options.seed(), backend)
+        : solution;
   }
 
   /**
-   * The column limit with which a whole model fits a time budget: the widest layers are the first
-   * to go without exact OBC.
+   * The limits with which a whole model fits a time budget: narrow layers come first, and exact OBC
+   * before swaps.
    *
    * @param seconds nominal, for all layers together
-   * @return the largest number of columns that exact OBC solves; 0 where none
    */
-  public static int columnLimit(List<Shape> layers, Precision precision, double seconds) {
-    int limit = 0;
+  public static Limits limits(List<Shape> layers, Precision precision, double seconds) {
+    int exact = 0;
+    int swap = 0;
+    double spent = 0;
     for (int cols : layers.stream().mapToInt(Shape::cols).distinct().sorted().toArray()) {
-      double sum = 0;
-      for (Shape layer : layers) {
-        sum += layer.cols() <= cols ? obcSeconds(layer, precision) : swapSeconds(layer);
+      List<Shape> alike = layers.stream().filter(layer -> layer.cols() == cols).toList();
+      double obc = alike.stream().mapToDouble(layer -> obcSeconds(layer, precision)).sum();
+      double swaps = alike.stream().mapToDouble(HybridObcSolver::swapSeconds).sum();
+      if (exact == swap && spent + obc <= seconds) {
+        exact = cols;
+        swap = cols;
+        spent += obc;
+      } else if (spent + swaps <= seconds) {
+        swap = cols;
+        spent += swaps;
+      } else {
+        break;
       }
-      limit = sum <= seconds ? cols : limit;
     }
-    return limit;
+    return new Limits(exact, swap);
   }
 
   /** Nominal seconds of exact OBC: each row goes from all columns down to those it keeps. */

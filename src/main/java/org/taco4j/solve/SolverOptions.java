@@ -32,10 +32,10 @@ public record SolverOptions(
     }
   }
 
-  /** The defaults: no search, ten minutes. */
+  /** The defaults: no search, three minutes. */
   public static SolverOptions defaults() {
     return new SolverOptions(
-        Search.NONE, 600, Refit.LEAST_SQUARES, Precision.AUTO, /* quantization= */ null, 0);
+        Search.NONE, 180, Refit.LEAST_SQUARES, Precision.AUTO, /* quantization= */ null, 0);
   }
 
   /** These options with another time budget. */

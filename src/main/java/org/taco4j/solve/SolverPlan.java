@@ -14,15 +14,15 @@ public final class SolverPlan {
 
   /**
    * The solvers, in the order of the tasks. Exact OBC goes to as many of the hybrid's layers as the
-   * budget allows, the narrow ones first; searches get shares of the budget in proportion to their
-   * work. Both follow from shapes alone.
+   * budget allows, the narrow ones first; a search that was asked for gets a share of the budget
+   * for each layer in proportion to its work. Both follow from shapes alone.
    *
    * @param options whose time budget is for all layers together
    * @throws org.taco4j.common.TacoException of kind USAGE for an unknown solver
    */
   public static List<Solver> of(List<Task> tasks, SolverOptions options) {
-    int limit =
-        HybridObcSolver.columnLimit(
+    HybridObcSolver.Limits limits =
+        HybridObcSolver.limits(
             tasks.stream().filter(task -> task.solver().equals(HYBRID)).map(Task::shape).toList(),
             options.precision(),
             options.timeBudget());
@@ -32,7 +32,7 @@ public final class SolverPlan {
     for (Task task : tasks) {
       double share = HybridObcSolver.swapSeconds(task.shape()) / work;
       SolverOptions own = options.withTimeBudget(share * options.timeBudget());
-      solvers.add(Solvers.create(task.solver(), own, limit));
+      solvers.add(Solvers.create(task.solver(), own, limits));
     }
     return solvers;
   }

@@ -3,6 +3,7 @@ package org.taco4j.solve;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
 /** The solvers by name. */
@@ -10,23 +11,23 @@ public final class Solvers {
   /** The solver that is used where none is named. */
   public static final String DEFAULT = "hybrid";
 
-  /** Makes a solver; the limit is that of {@link HybridObcSolver}. */
+  /** Makes a solver; the limits are those of {@link HybridObcSolver}. */
   @FunctionalInterface
   private interface Constructor {
-    Solver create(SolverOptions options, int columnLimit);
+    Solver create(SolverOptions options, HybridObcSolver.@Nullable Limits limits);
   }
 
   private static final Map<String, Constructor> ALL = new LinkedHashMap<>();
 
   static {
-    ALL.put("fast", (options, limit) -> new FastObcSolver());
-    ALL.put("obc", (options, limit) -> new ObcSolver(options.precision()));
+    ALL.put("fast", (options, limits) -> new FastObcSolver());
+    ALL.put("obc", (options, limits) -> new ObcSolver(options.precision()));
     ALL.put("hybrid", HybridObcSolver::new);
-    ALL.put("adaprune", (options, limit) -> new AdaPruneSolver(options.refit()));
-    ALL.put("ziplm", (options, limit) -> new ZipLmSolver());
-    ALL.put("gptq", (options, limit) -> new GptqSolver(options.quantization()));
-    ALL.put("wanda", (options, limit) -> new WandaSolver());
-    ALL.put("magnitude", (options, limit) -> new MagnitudeSolver());
+    ALL.put("adaprune", (options, limits) -> new AdaPruneSolver(options.refit()));
+    ALL.put("ziplm", (options, limits) -> new ZipLmSolver());
+    ALL.put("gptq", (options, limits) -> new GptqSolver(options.quantization()));
+    ALL.put("wanda", (options, limits) -> new WandaSolver());
+    ALL.put("magnitude", (options, limits) -> new MagnitudeSolver());
   }
 
   private Solvers() {}
@@ -42,7 +43,7 @@ public final class Solvers {
    * @throws TacoException of kind USAGE, with the names there are
    */
   public static Solver byName(String name) {
-    return constructor(name).create(SolverOptions.defaults(), HybridObcSolver.NO_LIMIT);
+    return constructor(name).create(SolverOptions.defaults(), /* limits= */ null);
   }
 
   /**
@@ -53,16 +54,17 @@ public final class Solvers {
    *     lacks, or a search after it that would have nothing to swap
    */
   public static Solver create(String name, SolverOptions options) {
-    return create(name, options, HybridObcSolver.NO_LIMIT);
+    return create(name, options, null);
   }
 
   /**
    * {@link #create(String, SolverOptions)} for a layer among others.
    *
-   * @param columnLimit the widest layers that the hybrid solver solves exactly
+   * @param limits of the hybrid solver; null where it decides for each layer by itself
    */
-  static Solver create(String name, SolverOptions options, int columnLimit) {
-    Solver solver = constructor(name).create(options, columnLimit);
+  static Solver create(
+      String name, SolverOptions options, HybridObcSolver.@Nullable Limits limits) {
+    Solver solver = constructor(name).create(options, limits);
     Quantization quantization = options.quantization();
     if (solver instanceof GptqSolver && quantization == null) {
       throw GptqSolver.missingBits();

@@ -19,30 +19,34 @@ final class HybridObcSolverTest {
   private final LayerProblems problems = new LayerProblems(6);
 
   @Test
-  void isExactBelowTheColumnLimitAndSwapsAboveIt() {
+  void isExactThenSwapsThenFastAlone() {
     for (String pattern : List.of("0.8", "2:4", "block4:0.5", "rows4:0.5")) {
       SolveRequest request = problems.request(8, 48, 100, pattern, 0.01);
-      LayerSolution exact = new HybridObcSolver(DEFAULTS, 48).solve(request, SIMD);
+      LayerSolution exact =
+          new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(48, 48)).solve(request, SIMD);
       assertEquals("obc", exact.solver());
       assertNull(exact.search());
       assertArrayEquals(
           Solvers.byName("obc").solve(request, SIMD).weights(), exact.weights(), pattern);
-      LayerSolution fast = new HybridObcSolver(DEFAULTS, 47).solve(request, SIMD);
-      assertEquals(pattern.startsWith("rows") ? "wanda+swap" : "fast+swap", fast.solver());
-      assertNotNull(fast.search());
+      LayerSolution swapped =
+          new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(47, 48)).solve(request, SIMD);
+      boolean rows = pattern.startsWith("rows");
+      assertEquals(rows ? "wanda+swap" : "fast+swap", swapped.solver());
+      assertNotNull(swapped.search());
+      assertEquals(exact.removed(), swapped.removed());
+      LayerSolution fast =
+          new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(0, 47)).solve(request, SIMD);
+      assertEquals(rows ? "adaprune" : "fast", fast.solver());
       assertEquals(exact.removed(), fast.removed());
     }
   }
 
   @Test
-  void decidesByTheTimeBudgetWithoutAColumnLimit() {
+  void decidesByTheTimeBudgetWithoutLimits() {
     SolveRequest request = problems.request(8, 48, 100, "0.8", 0.01);
     assertEquals("obc", new HybridObcSolver(DEFAULTS).solve(request, SIMD).solver());
-    SolverOptions hurry = new SolverOptions(Search.NONE, 1e-9, Refit.ADAM, Precision.AUTO, null, 0);
-    LayerSolution hurried = new HybridObcSolver(hurry).solve(request, SIMD);
-    assertEquals("fast+swap", hurried.solver());
-    SearchReport report = hurried.search();
-    assertTrue(report != null && report.stopped() == SearchReport.Stopped.TIME_BUDGET);
+    SolverOptions hurry = DEFAULTS.withTimeBudget(1e-9);
+    assertEquals("fast", new HybridObcSolver(hurry).solve(request, SIMD).solver());
   }
 
   @Test
@@ -54,23 +58,25 @@ final class HybridObcSolverTest {
             new HybridObcSolver.Shape(256, 2304, pattern),
             new HybridObcSolver.Shape(64, 147, pattern),
             new HybridObcSolver.Shape(128, 576, pattern));
-    assertEquals(2304, HybridObcSolver.columnLimit(layers, Precision.AUTO, 1e9));
-    assertEquals(0, HybridObcSolver.columnLimit(layers, Precision.AUTO, 1e-9));
-    int last = 0;
-    for (double seconds = 1e-3; seconds < 1e6; seconds *= 1.5) {
-      int limit = HybridObcSolver.columnLimit(layers, Precision.AUTO, seconds);
-      assertTrue(limit >= last && List.of(0, 147, 576, 2304).contains(limit));
+    HybridObcSolver.Limits last = new HybridObcSolver.Limits(0, 0);
+    assertEquals(last, HybridObcSolver.limits(layers, Precision.AUTO, 1e-9));
+    for (double seconds = 1e-4; seconds < 1e6; seconds *= 1.5) {
+      HybridObcSolver.Limits limits = HybridObcSolver.limits(layers, Precision.AUTO, seconds);
+      assertTrue(limits.exact() >= last.exact(), "more budget, more of it exact");
+      assertTrue(List.of(0, 147, 576, 2304).contains(limits.exact()));
+      assertTrue(limits.swap() >= limits.exact());
       double sum = 0;
       for (HybridObcSolver.Shape layer : layers) {
-        sum +=
-            layer.cols() <= limit
-                ? HybridObcSolver.obcSeconds(layer, Precision.AUTO)
-                : HybridObcSolver.swapSeconds(layer);
+        if (layer.cols() <= limits.exact()) {
+          sum += HybridObcSolver.obcSeconds(layer, Precision.AUTO);
+        } else if (layer.cols() <= limits.swap()) {
+          sum += HybridObcSolver.swapSeconds(layer);
+        }
       }
-      assertTrue(limit == 0 || sum <= seconds);
-      last = limit;
+      assertTrue(sum <= seconds);
+      last = limits;
     }
-    assertEquals(2304, last);
+    assertEquals(2304, last.exact());
     // Four rows that share their elimination cost a quarter.
     HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, Pattern.parse("rows4:0.8"));
     assertTrue(

@@ -78,14 +78,15 @@ final class Compression {
   /**
    * Solves layers on what the reference gives them, and corrects their channels.
    *
+   * @param stage distinguishes the parts of a run that solve layers
    * @param reference not changed
    * @param compressed a copy of it, whose weights are changed
    */
   List<LayerWise.Outcome> run(
-      OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
+      String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
     Workers workers = backend.workers();
     LayerWise.Result solved =
-        new LayerWise(reference, compressed, backend, workers, notices, checkpoints)
+        new LayerWise(reference, compressed, backend, workers, notices, checkpoints.ofStage(stage))
             .run(
                 plans,
                 Damping.parse(Objects.requireNonNull(recipe.damping())),

@@ -13,6 +13,7 @@ import com.fasterxml.jackson.dataformat.yaml.YAMLGenerator;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -272,12 +273,16 @@ public record Recipe(
   public Recipe overlaidWith(Recipe other) {
     ObjectNode merged = YAML.valueToTree(this);
     merged.setAll(YAML.<ObjectNode>valueToTree(other));
-    // A pattern with its fraction and a sparsity are two answers to one question.
+    // A pattern with its fraction and a sparsity are two answers to one question: the later counts.
+    if (other.pattern != null && other.sparsity == null && !isBare(other.pattern)) {
+      merged.remove("sparsity");
+    }
     if (other.sparsity != null && other.pattern == null && pattern != null) {
       merged.put(
           "pattern",
           pattern
-              .replaceFirst("^((block|rows)\\d+|columns):.*$", "$1")
+              .replaceFirst("^((?:block|rows)\\d+):.*$", "$1")
+              .replaceFirst("^columns:[.\\d]+(?=$|:)", "columns")
               .replaceFirst("^(unstructured:)?[.\\d]+$", "unstructured"));
     }
     return YAML.convertValue(merged, Recipe.class);
@@ -320,6 +325,10 @@ public record Recipe(
         sparsity == null && pattern == null && (structured != null || bits != null);
     Pattern general =
         onlyOtherwiseCompressed ? new Pattern.Unstructured(0) : patternOf(pattern, sparsity, null);
+    if (structures != null && structured == null) {
+      throw TacoException.usage("--structures is for --structured, which is not given");
+    }
+    refuseUnusedOptions(full);
     if (structured != null && !(structured > 0 && structured < 1)) {
       throw TacoException.usage("--structured must be above 0 and below 1, it is " + structured);
     }
@@ -336,6 +345,23 @@ public record Recipe(
               + " --sparsity too, or no search");
     }
     return complete;
+  }
+
+  /** Options of solvers that do not run; a resolved recipe says the defaults of all. */
+  private void refuseUnusedOptions(Recipe full) {
+    List<String> solvers = new ArrayList<>(List.of(require(full.solver)));
+    if (layers != null) {
+      layers.stream().map(LayerRule::solver).filter(name -> name != null).forEach(solvers::add);
+    }
+    if (Refit.ADAM.toString().equals(refit) && !solvers.contains("adaprune")) {
+      throw TacoException.usage("--refit adam is for --solver adaprune, not " + full.solver);
+    }
+    if (precision != null
+        && !precision.equals(Precision.AUTO.toString())
+        && !solvers.contains("obc")
+        && !solvers.contains("hybrid")) {
+      throw TacoException.usage("--precision is for --solver obc or hybrid, not " + full.solver);
+    }
   }
 
   /** What this recipe, which must be complete, says of the solvers. */
@@ -371,11 +397,16 @@ public record Recipe(
     return YAML.convertValue(tree, Recipe.class);
   }
 
+  /** Whether a pattern has no fraction and needs a sparsity. */
+  private static boolean isBare(String pattern) {
+    return pattern.matches("unstructured|(block|rows)\\d+|columns(:group=\\d+)?");
+  }
+
   /** The pattern that a pattern text and a sparsity mean together. */
   static Pattern patternOf(
       @Nullable String pattern, @Nullable Double sparsity, @Nullable Pattern fallback) {
     if (pattern != null) {
-      boolean bare = pattern.matches("unstructured|(block|rows)\\d+|columns");
+      boolean bare = isBare(pattern);
       if (bare && sparsity == null) {
         throw TacoException.usage(
             "the pattern '" + pattern + "' needs a sparsity, such as " + pattern + ":0.8");
@@ -388,7 +419,7 @@ public record Recipe(
                 + pattern
                 + "'); give one");
       }
-      return Pattern.parse(bare ? pattern + ":" + sparsity : pattern);
+      return Pattern.parse(bare ? pattern.replaceFirst("^([^:]*)", "$1:" + sparsity) : pattern);
     }
     if (sparsity != null) {
       Pattern kind = fallback == null ? new Pattern.Unstructured(sparsity) : fallback;

@@ -156,6 +156,7 @@ final class Specializer {
             : StructuredPruning.plan(dense, recipe, selection, notices);
     List<LayerWise.Plan> plans =
         structured != null && recipe.prunesUnitsOnly() ? List.of() : plan(dense, layers);
+    noteSkipped(dense);
     if (!plans.isEmpty()) {
       noteLayersLeftDense(dense, layers, plans);
     }
@@ -196,9 +197,11 @@ final class Specializer {
                 correctionImages(data.calibration()), preprocessor, batch, workers, notices),
             log,
             notices);
+    List<LayerWise.Outcome> unitOutcomes = List.of();
     List<RunReport.StructureReport> structureReports = List.of();
     if (structured != null) {
-      structureReports = structured.reports(compression.run(dense, compressed, structured.plans()));
+      unitOutcomes = compression.run("units", dense, compressed, structured.plans());
+      structureReports = structured.reports(unitOutcomes);
       structured.remove(compressed);
     }
     List<LayerWise.Outcome> outcomes = List.of();
@@ -207,6 +210,7 @@ final class Specializer {
       OnnxModel reference = structured == null ? dense : compressed.copy();
       outcomes =
           compression.run(
+              "weights",
               reference,
               compressed,
               structured == null ? plans : plan(compressed, LayerDiscovery.discover(compressed)));
@@ -246,7 +250,8 @@ final class Specializer {
     Map<String, Long> denseNonZeros = nonZeros(dense, layers);
     Map<String, Long> nonZeros = nonZeros(specialist, layers);
     long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
-    List<RunReport.LayerReport> layerReports = layerReports(layers, outcomes, nonZeros, macs);
+    List<RunReport.LayerReport> layerReports =
+        layerReports(layers, structured, unitOutcomes, outcomes, nonZeros, macs);
     RunReport.ModelResult denseResult =
         result(denseAccuracy, writtenDense, sum(denseNonZeros), sum(macs));
     ModelFiles.delete(writtenDense);
@@ -379,6 +384,9 @@ final class Specializer {
     List<String> undividable = new ArrayList<>();
     Set<String> patterns = new LinkedHashSet<>();
     for (Layer layer : chosen) {
+      if (recipe.bits() != null) {
+        WeightQuantization.requireSupport(model, layer);
+      }
       Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
       Pattern pattern = choice.pattern();
       int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
@@ -414,9 +422,8 @@ final class Specializer {
     return plans;
   }
 
-  /** Notes which layers stay as they are. */
-  private void noteLayersLeftDense(
-      OnnxModel model, List<Layer> layers, List<LayerWise.Plan> plans) {
+  /** Notes which operators with weights are no layers here. */
+  private void noteSkipped(OnnxModel model) {
     for (LayerDiscovery.Skipped skipped : LayerDiscovery.skipped(model)) {
       notices.add(
           "layer-skipped",
@@ -424,6 +431,11 @@ final class Specializer {
           skipped.operator() + " stays as it is: " + skipped.reason(),
           1);
     }
+  }
+
+  /** Notes which layers stay as they are. */
+  private void noteLayersLeftDense(
+      OnnxModel model, List<Layer> layers, List<LayerWise.Plan> plans) {
     int leftDense = layers.size() - plans.size();
     if (leftDense > 0) {
       notices.add(
@@ -475,10 +487,13 @@ final class Specializer {
 
   private static List<RunReport.LayerReport> layerReports(
       List<Layer> layers,
+      @Nullable StructuredPruning structured,
+      List<LayerWise.Outcome> unitOutcomes,
       List<LayerWise.Outcome> outcomes,
       Map<String, Long> nonZeros,
       Map<String, Long> macs) {
     Map<String, LayerWise.Outcome> byName = new HashMap<>();
+    unitOutcomes.forEach(outcome -> byName.put(outcome.plan().layer().name(), outcome));
     outcomes.forEach(outcome -> byName.put(outcome.plan().layer().name(), outcome));
     List<RunReport.LayerReport> reports = new ArrayList<>();
     for (Layer layer : layers) {
@@ -502,9 +517,19 @@ final class Specializer {
               outcome == null ? 0 : outcome.deadColumns(),
               outcome == null ? 0 : outcome.seconds(),
               outcome == null ? null : search(outcome.searches()),
-              outcome == null ? layer.whyNotPrunable().orElse(LEFT_OUT) : null));
+              outcome == null ? whyDense(layer, structured, outcomes.isEmpty()) : null));
     }
     return reports;
+  }
+
+  private static String whyDense(
+      Layer layer, @Nullable StructuredPruning structured, boolean unitsOnly) {
+    if (structured != null && structured.producers().contains(layer.name())) {
+      return "it lost the rows of removed units, nothing else";
+    }
+    return layer
+        .whyNotPrunable()
+        .orElse(structured != null && unitsOnly ? "only units were removed" : LEFT_OUT);
   }
 
   private static RunReport.@Nullable Search search(List<SearchReport> searches) {

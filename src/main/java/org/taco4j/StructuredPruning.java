@@ -9,6 +9,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Function;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.export.ChannelRemoval;
@@ -62,8 +63,14 @@ final class StructuredPruning {
     List<String> left = new ArrayList<>();
     structures.left().forEach(l -> left.add(l.layer() + " (" + l.reason() + ")"));
     List<Part> parts = new ArrayList<>();
+    boolean leftOut = false;
     for (Structure structure : structures.found()) {
-      if (!kinds.contains(structure.kind()) || !selection.chooses(structure.name())) {
+      if (!kinds.contains(structure.kind())) {
+        continue;
+      }
+      if (!layersOf(structure).allMatch(selection::chooses)) {
+        left.add(structure.name() + " (left out by --include or --exclude)");
+        leftOut = true;
         continue;
       }
       if (structure.consumers().size() > 1) {
@@ -90,10 +97,21 @@ final class StructuredPruning {
                 + ")");
         continue;
       }
-      Pattern.Columns pattern = new Pattern.Columns(fraction, consumer.columnsPerUnit());
+      int kept = keptUnits(structure, fraction, recipe.choiceFor(layer.name()).pattern());
+      if (kept == structure.units()) {
+        left.add(structure.name() + " (no unit of its " + kept + " is to go)");
+        continue;
+      }
+      Pattern.Columns pattern =
+          new Pattern.Columns(1 - kept / (double) structure.units(), consumer.columnsPerUnit());
       parts.add(
           new Part(
               structure, pattern, new LayerWise.Plan(layer, pattern, Solvers.byName("ziplm"))));
+    }
+    if (parts.isEmpty() && leftOut) {
+      throw TacoException.usage(
+          "--include and --exclude leave no hidden dimension to make smaller: each needs all layers"
+              + " that write or read it; `taco inspect` lists the names");
     }
     if (parts.isEmpty()) {
       throw TacoException.model(
@@ -111,6 +129,23 @@ final class StructuredPruning {
           left.size());
     }
     return new StructuredPruning(parts);
+  }
+
+  /** The layers that change when units of a structure go. */
+  private static Stream<String> layersOf(Structure structure) {
+    return Stream.of(
+            structure.producers().stream().map(Structure.Producer::layer),
+            structure.consumers().stream().map(Structure.Consumer::layer),
+            structure.depthwise().stream())
+        .flatMap(names -> names);
+  }
+
+  /** Units to keep: enough for groups of the pattern that the smaller layer is to follow. */
+  private static int keptUnits(Structure structure, double fraction, Pattern later) {
+    int units = structure.units();
+    int kept = units - new Pattern.Columns(fraction, 1).removed(units);
+    int group = later instanceof Pattern.Columns ? 1 : later.groupSize();
+    return Math.min(units, (kept + group - 1) / group * group);
   }
 
   private static Set<Structure.Kind> kinds(Recipe recipe) {
@@ -168,7 +203,8 @@ final class StructuredPruning {
   }
 
   private static boolean isZero(float[] weights, Layer layer, int first, int size) {
-    for (int row = 0; row < layer.rows(); row++) {
+    // The layer may have lost rows of its own by now.
+    for (int row = 0; row < weights.length / layer.cols(); row++) {
       for (int col = first; col < first + size; col++) {
         if (weights[row * layer.cols() + col] != 0) {
           return false;
@@ -176,6 +212,17 @@ final class StructuredPruning {
       }
     }
     return true;
+  }
+
+  /** The layers that lose rows with units. */
+  Set<String> producers() {
+    return parts.stream()
+        .flatMap(
+            part ->
+                Stream.concat(
+                    part.structure().producers().stream().map(Structure.Producer::layer),
+                    part.structure().depthwise().stream()))
+        .collect(Collectors.toSet());
   }
 
   /** What was done, for the report. */

@@ -106,13 +106,42 @@ class TacoTest {
     TacoException e =
         assertThrows(
             TacoException.class,
-            () ->
-                named
-                    .with("pattern", "2:4")
-                    .with("sparsity", 0.6)
-                    .with("pattern", "2:4")
-                    .resolved());
+            () -> named.with("pattern", "2:4").with("sparsity", 0.6).resolved());
     assertEquals(TacoException.Kind.USAGE, e.kind());
+    assertEquals(
+        "columns:0.8:group=9",
+        named
+            .with("pattern", "columns:0.5:group=9")
+            .overlaidWith(Recipe.empty().with("sparsity", 0.8))
+            .resolved()
+            .pattern());
+  }
+
+  @Test
+  void aPatternWithItsOwnFractionReplacesASparsity() {
+    Recipe base =
+        Recipe.empty().with("model", "m").with("data", List.of("d")).with("sparsity", 0.7);
+    assertEquals(
+        "2:4", base.overlaidWith(Recipe.empty().with("pattern", "2:4")).resolved().pattern());
+    assertEquals(
+        "rows4:0.7",
+        base.overlaidWith(Recipe.empty().with("pattern", "rows4")).resolved().pattern());
+  }
+
+  @Test
+  void optionsThatNothingWouldUseAreRefused() {
+    Recipe base =
+        Recipe.empty().with("model", "m").with("data", List.of("d")).with("sparsity", 0.7);
+    for (Recipe useless :
+        List.of(
+            base.with("structures", List.of("mlp")),
+            base.with("refit", "adam"),
+            base.with("solver", "wanda").with("precision", "float32"))) {
+      TacoException e = assertThrows(TacoException.class, useless::resolved);
+      assertEquals(TacoException.Kind.USAGE, e.kind());
+    }
+    // A resolved recipe says the defaults of everything, and can be run again.
+    assertEquals(base.resolved(), base.resolved().resolved());
   }
 
   @ParameterizedTest

@@ -45,11 +45,6 @@ public final class WeightQuantization {
     OnnxModel work = model.copy();
     LayerWeights.fold(work, now, weights);
     GraphIndex.Constant constant = constant(work, now);
-    if (constant.tensor().getDataType() != TensorProto.DataType.FLOAT_VALUE) {
-      throw TacoException.model(
-          "layer %s: its weights '%s' are no float32 numbers; convert the model to float32 to quantise it"
-              .formatted(now.name(), constant.name()));
-    }
     replace(work, now, constant, scales(now, grids));
     model.adopt(work);
   }
@@ -68,13 +63,29 @@ public final class WeightQuantization {
     }
   }
 
-  private static void check(OnnxModel model, Layer layer, List<QuantizationGrid> grids) {
-    requireOpset(model);
+  /**
+   * Throws for a layer that {@link #apply} cannot quantise.
+   *
+   * @throws TacoException of kind MODEL for weights that are not float32, or not stored, or read by
+   *     others too
+   */
+  public static void requireSupport(OnnxModel model, Layer layer) {
     if (!LayerWeights.canFold(model, layer)) {
       throw TacoException.model(
           "layer %s: its weights cannot be replaced: %s"
               .formatted(layer.name(), layer.whyNotPrunable().orElse("other nodes read them too")));
     }
+    GraphIndex.Constant constant = constant(model, layer);
+    if (constant.tensor().getDataType() != TensorProto.DataType.FLOAT_VALUE) {
+      throw TacoException.model(
+          "layer %s: its weights '%s' are no float32 numbers; convert the model to float32 to quantise it"
+              .formatted(layer.name(), constant.name()));
+    }
+  }
+
+  private static void check(OnnxModel model, Layer layer, List<QuantizationGrid> grids) {
+    requireOpset(model);
+    requireSupport(model, layer);
     if (grids.size() != layer.groups()) {
       throw new IllegalArgumentException(
           "%d grids for the %d groups of layer '%s'"

@@ -33,8 +33,8 @@ import org.taco4j.onnx.Layer;
 
 /**
  * Keeps finished layers in a folder, so that a run that was stopped goes on from there. One file a
- * layer, {@code layer-<16 hex digits of the SHA-256 of its name and pattern>}, which appears whole
- * and on the disk:
+ * layer, {@code layer-<16 hex digits of the SHA-256 of stage and name>}, which appears whole and on
+ * the disk:
  *
  * <pre>
  * 8 bytes   "TACOCKP1"
@@ -62,6 +62,7 @@ public final class LayerCheckpoints {
 
   private final Path folder;
   private final String run;
+  private final String stage;
   private final Notices notices;
 
   /**
@@ -72,9 +73,19 @@ public final class LayerCheckpoints {
    * @param notices where damage is noted
    */
   public LayerCheckpoints(Path folder, String run, Notices notices) {
+    this(folder, run, "", notices);
+  }
+
+  private LayerCheckpoints(Path folder, String run, String stage, Notices notices) {
     this.folder = folder;
     this.run = run;
+    this.stage = stage;
     this.notices = notices;
+  }
+
+  /** The checkpoints of a part of the run: another part may solve the same layers once more. */
+  public LayerCheckpoints ofStage(String name) {
+    return new LayerCheckpoints(folder, run, name, notices);
   }
 
   /**
@@ -194,9 +205,8 @@ public final class LayerCheckpoints {
     return new Finished(outcome(head.outcome(), plan), weights, head.notices());
   }
 
-  /** A run may solve a layer twice, after different patterns: first for its columns to go. */
   private Path file(LayerWise.Plan plan) {
-    String name = plan.layer().name() + "\n" + plan.pattern();
+    String name = stage + "\n" + plan.layer().name();
     byte[] hash = sha256().digest(name.getBytes(StandardCharsets.UTF_8));
     return folder.resolve(PREFIX + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
   }

@@ -150,7 +150,8 @@ public final class LayerWise {
     Map<Plan, Outcome> outcomes = resume(plans, listener);
     // What a layer's Gram matrix is does not depend on which layers share its pass.
     List<Plan> left = plans.stream().filter(plan -> !outcomes.containsKey(plan)).toList();
-    List<ImageBatches> images = parts(damping, left, calibration);
+    // Decided by all plans: a resumed run must not sum other parts than the first one did.
+    List<ImageBatches> images = parts(damping, plans, calibration);
     int matrices = images.size() + (heldOut == null ? 0 : 1);
     List<List<Layer>> passes =
         Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory);

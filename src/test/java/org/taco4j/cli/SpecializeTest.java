@@ -548,6 +548,52 @@ class SpecializeTest {
   }
 
   @Test
+  void unitsAreKeptInGroupsThatTheLaterPatternNeeds() throws IOException {
+    Path out =
+        specialize("groups", mlp, "--data", mlpImages, "--structured", "0.3", "--pattern", "2:4");
+
+    for (JsonNode structure : report(out).path("structures")) {
+      assertEquals(0, structure.path("kept").asInt() % 4, structure.toString());
+    }
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    for (Layer layer : LayerDiscovery.discover(written)) {
+      assertTrue(2 * LayerWeights.zeros(written, layer) >= layer.parameters(), layer.name());
+    }
+  }
+
+  @Test
+  void layersThatAreExcludedKeepAllUnits() throws IOException {
+    Path out =
+        specialize("excluded", mlp, "--data", mlpImages, "--structured", "0.5", "--exclude", "fc1");
+
+    OnnxModel dense = OnnxModel.read(mlp);
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    assertArrayEquals(
+        LayerWeights.unfold(dense, layer(dense, "fc1"), 0),
+        LayerWeights.unfold(written, layer(written, "fc1"), 0));
+    assertEquals(1, report(out).path("structures").size());
+    assertTrue(report(out).path("notices").toString().contains("structures-left"));
+    for (JsonNode layer : report(out).path("layers")) {
+      boolean solved = layer.path("solver").asText().equals("ziplm");
+      assertEquals(solved, layer.path("whyDense").isNull(), layer.toString());
+    }
+    assertEquals(
+        2,
+        Cli.run(
+                "specialize",
+                mlp,
+                "--data",
+                mlpImages,
+                "--structured",
+                "0.5",
+                "--include",
+                "fc1",
+                "--out",
+                folder.resolve("none"))
+            .exitCode());
+  }
+
+  @Test
   void quantisedWeightsAreStoredAsIntegersAndKeepTheirZeros() throws IOException {
     Path out =
         specialize(

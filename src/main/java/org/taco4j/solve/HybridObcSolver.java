@@ -66,6 +66,9 @@ public final class HybridObcSolver implements Solver {
 
   @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     if (request.pattern() instanceof Pattern.Columns) {
       return new ZipLmSolver().solve(request, backend);
     }

@@ -63,6 +63,9 @@ public final class ObcSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     DampedHessian hessian = DampedHessian.of(request, backend);
     Elimination elimination = new Elimination(request, hessian, backend);
     ObcTrace trace = elimination.trace(false);

@@ -46,7 +46,11 @@ record ObcTrace(int unitColumns, int[][] order, double[][] losses) {
     return counts;
   }
 
-  /** The largest of the {@code total} smallest losses; infinite where there are fewer. */
+  /**
+   * The largest of the {@code total} smallest losses; infinite where there are fewer.
+   *
+   * @param total at least 1
+   */
   double threshold(long total) {
     double[] all = Arrays.stream(losses).flatMapToDouble(Arrays::stream).toArray();
     return total > all.length ? Double.POSITIVE_INFINITY : select(all, (int) total - 1);

@@ -46,6 +46,9 @@ public final class ZipLmSolver implements Solver {
   public LayerSolution solve(SolveRequest asked, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, asked);
+    if (asked.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, asked, backend);
+    }
     SolveRequest request = asked.inNaturalOrder();
     int cols = request.cols();
     int group = request.pattern().groupSize();

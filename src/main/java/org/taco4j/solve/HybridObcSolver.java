@@ -117,17 +117,28 @@ public final class HybridObcSolver implements Solver {
     return new Limits(exact, swap);
   }
 
-  /** Nominal seconds of exact OBC: each row goes from all columns down to those it keeps. */
+  /**
+   * Nominal seconds of exact OBC: each row goes from all columns down to those it keeps, those of
+   * the sample to none.
+   */
   public static double obcSeconds(Shape shape, Precision precision) {
+    if (shape.pattern().sparsity() == 0) {
+      return 0;
+    }
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
-    double rows = sets(shape) * (Math.pow(cols, 3) - Math.pow(kept, 3)) / 3;
+    double sets = sets(shape);
+    double full = ObcSolver.setsToTheEnd(sets, shape.pattern());
+    double rows = (sets * Math.pow(cols, 3) - (sets - full) * Math.pow(kept, 3)) / 3;
     double width = ObcSolver.isFloat64(precision, shape.cols()) ? 2 : 1;
     return 1e-9 * (width * rows + 2 * Math.pow(cols, 3)) / NOMINAL_GFLOP_PER_SECOND;
   }
 
   /** Nominal seconds of a one-shot mask and swaps from it, in float64. */
   public static double swapSeconds(Shape shape) {
+    if (shape.pattern().sparsity() == 0) {
+      return 0;
+    }
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
     double rows = sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept);

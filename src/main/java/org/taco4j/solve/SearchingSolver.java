@@ -30,6 +30,9 @@ final class SearchingSolver implements Solver {
   @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     LayerSolution solution = solver.solve(request, backend);
+    if (request.pattern().sparsity() == 0) {
+      return solution.withSearch(SearchReport.ofNothingRemoved());
+    }
     if (solution.search() != null && options.search() == Search.SWAP) {
       return solution; // the solver has swapped already
     }

@@ -30,8 +30,12 @@ public final class SolverPlan {
         tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).sum();
     List<Solver> solvers = new ArrayList<>();
     for (Task task : tasks) {
-      double share = HybridObcSolver.swapSeconds(task.shape()) / work;
-      SolverOptions own = options.withTimeBudget(share * options.timeBudget());
+      double seconds = HybridObcSolver.swapSeconds(task.shape());
+      // Where nothing is removed there is nothing to search.
+      SolverOptions own =
+          seconds == 0
+              ? options
+              : options.withTimeBudget(seconds / work * options.timeBudget());
       solvers.add(Solvers.create(task.solver(), own, limits));
     }
     return solvers;

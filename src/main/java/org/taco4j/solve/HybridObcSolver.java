@@ -36,8 +36,14 @@ public final class HybridObcSolver implements Solver {
    */
   public record Limits(int exact, int swap) {}
 
-  /** What the cost of a layer problem depends on. */
-  public record Shape(int rows, int cols, Pattern pattern) {}
+  /**
+   * What the cost of a layer depends on.
+   *
+   * @param rows of each of its layer problems
+   * @param cols of each
+   * @param groups how many problems: 1 but for grouped convolutions
+   */
+  public record Shape(int rows, int cols, int groups, Pattern pattern) {}
 
   /** A solver that decides for each layer problem by itself, with the time budget for each. */
   public HybridObcSolver(SolverOptions options) {
@@ -72,7 +78,7 @@ public final class HybridObcSolver implements Solver {
     if (request.pattern() instanceof Pattern.Columns) {
       return new ZipLmSolver().solve(request, backend);
     }
-    Shape shape = new Shape(request.rows(), request.cols(), request.pattern());
+    Shape shape = new Shape(request.rows(), request.cols(), 1, request.pattern());
     Limits to =
         limits != null ? limits : limits(List.of(shape), options.precision(), options.timeBudget());
     if (request.cols() <= to.exact()) {
@@ -131,7 +137,7 @@ public final class HybridObcSolver implements Solver {
     double full = ObcSolver.setsToTheEnd(sets, shape.pattern());
     double rows = (sets * Math.pow(cols, 3) - (sets - full) * Math.pow(kept, 3)) / 3;
     double width = ObcSolver.isFloat64(precision, shape.cols()) ? 2 : 1;
-    return 1e-9 * (width * rows + 2 * Math.pow(cols, 3)) / NOMINAL_GFLOP_PER_SECOND;
+    return seconds(shape, width * rows);
   }
 
   /** Nominal seconds of a one-shot mask and swaps from it, in float64. */
@@ -142,9 +148,16 @@ public final class HybridObcSolver implements Solver {
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
     double rows = sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept);
-    return 1e-9 * (2 * rows + 2 * Math.pow(cols, 3)) / NOMINAL_GFLOP_PER_SECOND;
+    return seconds(shape, 2 * rows);
   }
 
+  /** Of all problems of a layer, with the inversion of each one's Hessian in float64. */
+  private static double seconds(Shape shape, double flopOfRows) {
+    double flop = flopOfRows + 2 * Math.pow(shape.cols(), 3);
+    return shape.groups() * 1e-9 * flop / NOMINAL_GFLOP_PER_SECOND;
+  }
+
+  /** Sets of rows that share a mask, of one problem. */
   private static double sets(Shape shape) {
     int rows = shape.pattern().maskRows();
     return (shape.rows() + rows - 1) / rows;

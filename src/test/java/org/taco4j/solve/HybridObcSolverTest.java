@@ -54,10 +54,10 @@ final class HybridObcSolverTest {
     Pattern pattern = Pattern.parse("0.8");
     List<HybridObcSolver.Shape> layers =
         List.of(
-            new HybridObcSolver.Shape(64, 576, pattern),
-            new HybridObcSolver.Shape(256, 2304, pattern),
-            new HybridObcSolver.Shape(64, 147, pattern),
-            new HybridObcSolver.Shape(128, 576, pattern));
+            new HybridObcSolver.Shape(64, 576, 1, pattern),
+            new HybridObcSolver.Shape(256, 2304, 1, pattern),
+            new HybridObcSolver.Shape(64, 147, 1, pattern),
+            new HybridObcSolver.Shape(128, 576, 1, pattern));
     HybridObcSolver.Limits last = new HybridObcSolver.Limits(0, 0);
     assertEquals(last, HybridObcSolver.limits(layers, Precision.AUTO, 1e-9));
     for (double seconds = 1e-4; seconds < 1e6; seconds *= 1.5) {
@@ -78,10 +78,29 @@ final class HybridObcSolverTest {
     }
     assertEquals(2304, last.exact());
     // Four rows that share their elimination cost a quarter.
-    HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, Pattern.parse("rows4:0.8"));
+    HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, 1, Pattern.parse("rows4:0.8"));
     assertTrue(
         HybridObcSolver.obcSeconds(rows4, Precision.AUTO)
             < 0.3 * HybridObcSolver.obcSeconds(layers.get(0), Precision.AUTO));
+  }
+
+  @Test
+  void everyGroupOfAConvolutionIsAProblem() {
+    Pattern pattern = Pattern.parse("0.8");
+    HybridObcSolver.Shape one = new HybridObcSolver.Shape(8, 72, 1, pattern);
+    HybridObcSolver.Shape grouped = new HybridObcSolver.Shape(8, 72, 32, pattern);
+    double obc = HybridObcSolver.obcSeconds(one, Precision.AUTO);
+    assertEquals(32 * obc, HybridObcSolver.obcSeconds(grouped, Precision.AUTO), 1e-9 * obc);
+    double swaps = HybridObcSolver.swapSeconds(one);
+    assertEquals(32 * swaps, HybridObcSolver.swapSeconds(grouped), 1e-9 * swaps);
+  }
+
+  @Test
+  void whatRemovesNothingCostsNothing() {
+    HybridObcSolver.Shape dense = new HybridObcSolver.Shape(64, 576, 1, Pattern.parse("0"));
+    assertEquals(0, HybridObcSolver.obcSeconds(dense, Precision.AUTO));
+    SolverPlan.Task task = new SolverPlan.Task("hybrid", dense);
+    assertEquals(2, SolverPlan.of(List.of(task, task), DEFAULTS).size());
   }
 
   @Test

@@ -142,7 +142,8 @@ public final class MaskSearch {
   }
 
   /**
-   * Searches from a solution on.
+   * Searches from a solution on. Where that is the result of a search already, the report is of both
+   * and the name that of the last: {@code fast+full}.
    *
    * @param solution of the request, by any solver
    * @param search how far to go
@@ -191,6 +192,9 @@ public final class MaskSearch {
     double before = relativeError(request, solution.weights(), h, backend);
     double after = relativeError(request, weights, h, backend);
     double took = (System.nanoTime() - start) / 1e9;
+    SearchReport report =
+        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped);
+    SearchReport previous = solution.search();
     return new LayerSolution(
         weights,
         kept,
@@ -199,11 +203,16 @@ public final class MaskSearch {
         damped.deadColumns(),
         solution.seconds() + took,
         solution.gflop() + 1e-9 * flop,
-        solution.solver() + "+" + search,
+        (previous == null ? solution.solver() : withoutSearch(solution.solver())) + "+" + search,
         backend.name(),
         solution.repeatedRows(),
-        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped),
+        previous == null ? report : report.after(previous),
         /* grid= */ null);
+  }
+
+  /** The name of a searched solution's solver without the search: what is before the last plus. */
+  private static String withoutSearch(String solver) {
+    return solver.substring(0, solver.lastIndexOf('+'));
   }
 
   /** H̃ by columns. */

@@ -21,6 +21,18 @@ public record SearchReport(
     double seconds,
     Stopped stopped) {
 
+  /** Of an earlier search and this one, which went on from its result. */
+  SearchReport after(SearchReport earlier) {
+    return new SearchReport(
+        earlier.swaps + swaps,
+        earlier.kicks + kicks,
+        earlier.transfers + transfers,
+        earlier.errorBefore,
+        errorAfter,
+        earlier.seconds + seconds,
+        stopped);
+  }
+
   /** Of a search that was asked for where nothing is removed. */
   static SearchReport ofNothingRemoved() {
     return new SearchReport(0, 0, 0, 0, 0, 0, Stopped.NOTHING_REMOVED);

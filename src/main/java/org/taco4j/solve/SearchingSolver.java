@@ -2,7 +2,10 @@ package org.taco4j.solve;
 
 import org.taco4j.compute.Backend;
 
-/** A solver with a search over masks after it; both share the time budget. */
+/**
+ * A solver with a search over masks after it. The time budget is the search's; the solver's own
+ * time does not count, so that the search of a layer does what the budget allows after any solver.
+ */
 final class SearchingSolver implements Solver {
   private final Solver solver;
   private final SolverOptions options;
@@ -40,7 +43,7 @@ final class SearchingSolver implements Solver {
         request,
         solution,
         options.search(),
-        options.timeBudget() - solution.seconds(),
+        options.timeBudget(),
         options.seed(),
         backend);
   }

@@ -326,6 +326,23 @@ final class MaskSearchTest {
   }
 
   @Test
+  void goesOnFromTheSwapsOfTheHybrid() {
+    SolveRequest request = problems.request(10, 32, 80, "0.75", 0.01);
+    SolverOptions options =
+        new SolverOptions(Search.FULL, 600, Refit.LEAST_SQUARES, Precision.AUTO, null, 0);
+    HybridObcSolver hybrid = new HybridObcSolver(options, new HybridObcSolver.Limits(0, 32));
+    LayerSolution swapped = hybrid.solve(request, SIMD);
+    SearchReport swaps = Objects.requireNonNull(swapped.search());
+    LayerSolution full = new SearchingSolver(hybrid, options).solve(request, SIMD);
+    SearchReport both = Objects.requireNonNull(full.search());
+    assertEquals("fast+full", full.solver());
+    assertTrue(swaps.swaps() > 0 && both.swaps() >= swaps.swaps(), both.toString());
+    assertEquals(swaps.errorBefore(), both.errorBefore());
+    assertTrue(both.errorAfter() < swaps.errorAfter(), both.toString());
+    assertEquals(SearchReport.Stopped.CONVERGED, both.stopped());
+  }
+
+  @Test
   void wholeColumnsStayAndAreReported() {
     SolveRequest request = problems.request(6, 24, 60, "columns:0.5:group=3", 0.01);
     SolverOptions options =

@@ -6,8 +6,9 @@ import org.taco4j.compute.Backend;
 
 /**
  * Exact OBC where it is affordable; above that the mask of FastOBC (which has no blocks of rows:
- * for these the mask of Wanda) with swaps, TACO's hybrid with a better second half; and where swaps
- * are too much as well, FastOBC alone (for blocks of rows AdaPrune). Whole columns go to ZipLM.
+ * for these the mask of Wanda) with swaps, TACO's hybrid with a better second half (blocks along a
+ * row have no swaps and get a least-squares refit); and where that is too much as well, FastOBC
+ * alone (for blocks of rows AdaPrune). Whole columns go to ZipLM.
  *
  * <p>What is affordable follows from counts of operations and a nominal speed that has nothing to
  * do with the machine or its load, so that the same model is solved in the same way everywhere.
@@ -89,6 +90,9 @@ public final class HybridObcSolver implements Solver {
     if (!fast.supports(request.pattern())) {
       fast = swaps ? new WandaSolver() : new AdaPruneSolver(Refit.LEAST_SQUARES);
     }
+    if (swaps && !MaskSearch.hasMoves(request.pattern())) {
+      return new RefittingSolver(fast).solve(request, backend);
+    }
     LayerSolution solution = fast.solve(request, backend);
     return swaps
         ? MaskSearch.improve(request, solution, Search.SWAP, NO_DEADLINE, options.seed(), backend)
@@ -140,14 +144,21 @@ public final class HybridObcSolver implements Solver {
     return seconds(shape, width * rows);
   }
 
-  /** Nominal seconds of a one-shot mask and swaps from it, in float64. */
+  /**
+   * Nominal seconds of a one-shot mask and swaps from it, in float64; where the pattern has no
+   * swaps, of a refit.
+   */
   public static double swapSeconds(Shape shape) {
     if (shape.pattern().sparsity() == 0) {
       return 0;
     }
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
-    double rows = sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept);
+    double rows =
+        MaskSearch.hasMoves(shape.pattern())
+            ? sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept)
+            : sets(shape) * Math.pow(Math.min(kept, cols - kept), 3) / 3
+                + 2 * shape.rows() * cols * cols;
     return seconds(shape, 2 * rows);
   }
 

@@ -246,9 +246,19 @@ public final class MaskSearch {
     return kept;
   }
 
+  /** Whether weights of the pattern are swapped; of the others they are refitted. */
+  static boolean hasMoves(Pattern pattern) {
+    return switch (pattern) {
+      case Pattern.Block block -> block.groupSize() == 1;
+      case Pattern.Columns columns -> false;
+      case Pattern.Unstructured unstructured -> true;
+      case Pattern.NM nm -> true;
+      case Pattern.RowBlock rowBlock -> true;
+    };
+  }
+
   private SearchReport.Stopped run(Search search, long seed, long[] transfers) {
-    boolean isBlock = request.pattern() instanceof Pattern.Block block && block.groupSize() > 1;
-    if (isBlock || request.pattern() instanceof Pattern.Columns) {
+    if (!hasMoves(request.pattern())) {
       return SearchReport.Stopped.PATTERN_HAS_NO_MOVES;
     }
     forEach(sets.length, i -> swap(sets[i], 0));

@@ -2,7 +2,6 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -31,13 +30,23 @@ final class HybridObcSolverTest {
       LayerSolution swapped =
           new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(47, 48)).solve(request, SIMD);
       boolean rows = pattern.startsWith("rows");
-      assertEquals(rows ? "wanda+swap" : "fast+swap", swapped.solver());
-      assertNotNull(swapped.search());
+      boolean block = pattern.startsWith("block");
+      assertEquals(
+          rows ? "wanda+swap" : block ? "fast+refit" : "fast+swap", swapped.solver());
+      assertEquals(block, swapped.search() == null);
       assertEquals(exact.removed(), swapped.removed());
       LayerSolution fast =
           new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(0, 47)).solve(request, SIMD);
       assertEquals(rows ? "adaprune" : "fast", fast.solver());
       assertEquals(exact.removed(), fast.removed());
+      if (block) {
+        // The same mask, fitted with the damping that both have.
+        assertArrayEquals(fast.kept(), swapped.kept());
+        float[] fitted =
+            LeastSquaresRefit.refit(
+                request, DampedHessian.of(request, SIMD), fast.kept(), 1, SIMD);
+        assertArrayEquals(fitted, swapped.weights());
+      }
     }
   }
 

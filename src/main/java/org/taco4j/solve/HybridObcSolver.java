@@ -72,6 +72,19 @@ public final class HybridObcSolver implements Solver {
   }
 
   @Override
+  public Solver probe(SolveRequest request) {
+    return new HybridObcSolver(options, limitsFor(request));
+  }
+
+  private Limits limitsFor(SolveRequest request) {
+    if (limits != null) {
+      return limits;
+    }
+    Shape shape = new Shape(request.rows(), request.cols(), 1, request.pattern());
+    return limits(List.of(shape), options.precision(), options.timeBudget());
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     if (request.pattern().sparsity() == 0) {
       return Solvers.unchanged(this, request, backend);
@@ -79,9 +92,7 @@ public final class HybridObcSolver implements Solver {
     if (request.pattern() instanceof Pattern.Columns) {
       return new ZipLmSolver().solve(request, backend);
     }
-    Shape shape = new Shape(request.rows(), request.cols(), 1, request.pattern());
-    Limits to =
-        limits != null ? limits : limits(List.of(shape), options.precision(), options.timeBudget());
+    Limits to = limitsFor(request);
     if (request.cols() <= to.exact()) {
       return new ObcSolver(options.precision()).solve(request, backend);
     }

@@ -39,8 +39,8 @@ public final class QuantizingSolver implements Solver {
   }
 
   @Override
-  public Solver withoutSearch() {
-    return new QuantizingSolver(base.withoutSearch(), quantization);
+  public Solver probe(SolveRequest request) {
+    return new QuantizingSolver(base.probe(request), quantization);
   }
 
   @Override

@@ -26,8 +26,9 @@ final class SearchingSolver implements Solver {
   }
 
   @Override
-  public Solver withoutSearch() {
-    return solver;
+  public Solver probe(SolveRequest request) {
+    // The search fits what is kept, by the damping, even if the solver leaves that as it is.
+    return solver.usesDamping() ? solver.probe(request) : new RefittingSolver(solver);
   }
 
   @Override

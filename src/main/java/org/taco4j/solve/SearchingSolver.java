@@ -41,11 +41,6 @@ final class SearchingSolver implements Solver {
       return solution; // the solver has swapped already
     }
     return MaskSearch.improve(
-        request,
-        solution,
-        options.search(),
-        options.timeBudget(),
-        options.seed(),
-        backend);
+        request, solution, options.search(), options.timeBudget(), options.seed(), backend);
   }
 }

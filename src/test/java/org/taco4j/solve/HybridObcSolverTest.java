@@ -31,8 +31,7 @@ final class HybridObcSolverTest {
           new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(47, 48)).solve(request, SIMD);
       boolean rows = pattern.startsWith("rows");
       boolean block = pattern.startsWith("block");
-      assertEquals(
-          rows ? "wanda+swap" : block ? "fast+refit" : "fast+swap", swapped.solver());
+      assertEquals(rows ? "wanda+swap" : block ? "fast+refit" : "fast+swap", swapped.solver());
       assertEquals(block, swapped.search() == null);
       assertEquals(exact.removed(), swapped.removed());
       LayerSolution fast =
@@ -43,8 +42,7 @@ final class HybridObcSolverTest {
         // The same mask, fitted with the damping that both have.
         assertArrayEquals(fast.kept(), swapped.kept());
         float[] fitted =
-            LeastSquaresRefit.refit(
-                request, DampedHessian.of(request, SIMD), fast.kept(), 1, SIMD);
+            LeastSquaresRefit.refit(request, DampedHessian.of(request, SIMD), fast.kept(), 1, SIMD);
         assertArrayEquals(fitted, swapped.weights());
       }
     }

@@ -142,8 +142,8 @@ public final class MaskSearch {
   }
 
   /**
-   * Searches from a solution on. Where that is the result of a search already, the report is of both
-   * and the name that of the last: {@code fast+full}.
+   * Searches from a solution on. Where that is the result of a search already, the report is of
+   * both and the name that of the last: {@code fast+full}.
    *
    * @param solution of the request, by any solver
    * @param search how far to go
@@ -175,7 +175,9 @@ public final class MaskSearch {
     SolveRequest damping = request.withDamping(asked);
     DampedHessian damped = DampedHessian.of(damping, backend);
     DoubleMatrix h = matrix(damping, damped);
-    MaskSearch run = new MaskSearch(request, solution.kept(), h, seconds, nanoClock, backend);
+    // Columns that are dead even after damping have 1 in H̃ and no weight: they cost nothing.
+    SolveRequest live = request.withWeights(damped.live(request.weights()));
+    MaskSearch run = new MaskSearch(live, solution.kept(), h, seconds, nanoClock, backend);
     long[] transfers = new long[1];
     SearchReport.Stopped stopped = run.run(search, seed, transfers);
     boolean[] kept = run.mask();
@@ -189,8 +191,8 @@ public final class MaskSearch {
       kicks += set.kicks;
       flop += set.flop;
     }
-    double before = relativeError(request, solution.weights(), h, backend);
-    double after = relativeError(request, weights, h, backend);
+    double before = relativeError(live, damped.live(solution.weights()), h, backend);
+    double after = relativeError(live, weights, h, backend);
     double took = (System.nanoTime() - start) / 1e9;
     SearchReport report =
         new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped);

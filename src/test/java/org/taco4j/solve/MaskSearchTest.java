@@ -2,6 +2,7 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -216,6 +217,34 @@ final class MaskSearchTest {
           assertTrue(damping > 0 || found.dampingEscalations() > 0);
         }
       }
+    }
+  }
+
+  @Test
+  void deadInputsAreNotKeptForTheirWeights() {
+    int cols = 20;
+    int dead = 5;
+    float[] weights = problems.gaussian(6 * cols);
+    for (int i = 0; i < weights.length; i++) {
+      weights[i] *= i % cols < dead ? 100 : 1; // magnitude keeps these
+    }
+    Hessian hessian = problems.hessian(cols, 60, dead);
+    for (String pattern : List.of("0.5", "rows2:0.5")) {
+      SolveRequest request =
+          LayerProblems.request(weights, 6, hessian, Pattern.parse(pattern), 0);
+      LayerSolution start = Solvers.byName("magnitude").solve(request, SIMD);
+      LayerSolution found = MaskSearch.improve(request, start, Search.SWAP, NO_LIMIT, 0, SIMD);
+      assertEquals(0, found.damping());
+      for (int i = 0; i < weights.length; i++) {
+        // Half of the columns go, a quarter is dead.
+        assertTrue(start.kept()[i] || i % cols >= dead);
+        assertFalse(found.kept()[i] && i % cols < dead, pattern);
+      }
+      SearchReport report = Objects.requireNonNull(found.search());
+      // Without damping the report's error is the layer's; both are sums of float weights in double.
+      assertEquals(error(request, start), report.errorBefore(), 1e-9);
+      assertEquals(error(request, found), report.errorAfter(), 1e-9);
+      assertTrue(report.errorAfter() < 0.5 * report.errorBefore(), report.toString());
     }
   }
 

@@ -1,7 +1,6 @@
 package org.taco4j.solve;
 
 import java.util.Arrays;
-import java.util.stream.IntStream;
 
 /**
  * What one run of exact OBC found out about a layer: for each set of rows that share a mask, in
@@ -86,10 +85,5 @@ record ObcTrace(int unitColumns, int[][] order, double[][] losses) {
       }
     }
     return values[rank];
-  }
-
-  /** Steps over all sets of rows. */
-  long steps() {
-    return IntStream.range(0, order.length).mapToLong(set -> order[set].length).sum();
   }
 }

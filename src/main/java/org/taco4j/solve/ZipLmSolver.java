@@ -89,24 +89,6 @@ public final class ZipLmSolver implements Solver {
         backend.name());
   }
 
-  /**
-   * The first {@code count} groups to go, in the order in which they go: one elimination answers
-   * every sparsity up to its own.
-   *
-   * @param group columns of a group; group i holds the columns from i · group on
-   * @param count of groups, less than all
-   */
-  public int[] removalOrder(SolveRequest request, int group, int count, Backend backend) {
-    if (group < 1 || request.cols() % group != 0 || count < 0 || count >= request.cols() / group) {
-      throw new IllegalArgumentException(
-          "layer %s: %d groups of %d of %d columns"
-              .formatted(request.layer(), count, group, request.cols()));
-    }
-    SolveRequest natural = request.inNaturalOrder();
-    DampedHessian hessian = DampedHessian.of(natural, backend);
-    return new Elimination(natural, group, hessian, backend).remove(count);
-  }
-
   /** The columns of the groups that are, or are not, kept; ascending. */
   private static int[] columns(boolean[] keptGroups, boolean wanted, int group) {
     int[] columns = new int[keptGroups.length * group];

@@ -230,8 +230,7 @@ final class MaskSearchTest {
     }
     Hessian hessian = problems.hessian(cols, 60, dead);
     for (String pattern : List.of("0.5", "rows2:0.5")) {
-      SolveRequest request =
-          LayerProblems.request(weights, 6, hessian, Pattern.parse(pattern), 0);
+      SolveRequest request = LayerProblems.request(weights, 6, hessian, Pattern.parse(pattern), 0);
       LayerSolution start = Solvers.byName("magnitude").solve(request, SIMD);
       LayerSolution found = MaskSearch.improve(request, start, Search.SWAP, NO_LIMIT, 0, SIMD);
       assertEquals(0, found.damping());
@@ -241,7 +240,8 @@ final class MaskSearchTest {
         assertFalse(found.kept()[i] && i % cols < dead, pattern);
       }
       SearchReport report = Objects.requireNonNull(found.search());
-      // Without damping the report's error is the layer's; both are sums of float weights in double.
+      // Without damping the report's error is the layer's; both are sums of float weights in
+      // double.
       assertEquals(error(request, start), report.errorBefore(), 1e-9);
       assertEquals(error(request, found), report.errorAfter(), 1e-9);
       assertTrue(report.errorAfter() < 0.5 * report.errorBefore(), report.toString());

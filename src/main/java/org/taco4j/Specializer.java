@@ -395,7 +395,7 @@ final class Specializer {
         patterns.add(pattern + " (" + extent + " input channels)");
       }
       HybridObcSolver.Shape shape =
-          new HybridObcSolver.Shape(layer.rows() * layer.groups(), layer.cols(), pattern);
+          new HybridObcSolver.Shape(layer.rows(), layer.cols(), layer.groups(), pattern);
       tasks.add(new SolverPlan.Task(choice.solver(), shape));
     }
     if (!undividable.isEmpty()) {

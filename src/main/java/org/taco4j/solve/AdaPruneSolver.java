@@ -40,6 +40,9 @@ public final class AdaPruneSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     float[] ones = new float[request.cols()];
     Arrays.fill(ones, 1);
     boolean[] kept =
@@ -67,19 +70,9 @@ public final class AdaPruneSolver implements Solver {
   }
 
   private double gflop(SolveRequest request, boolean[] kept) {
-    double square = (double) request.cols() * request.cols();
-    if (refit == Refit.ADAM) {
-      return 2e-9 * STEPS * request.rows() * square;
-    }
-    double flop = square * request.cols() + 2.0 * request.rows() * square;
-    for (int row = 0; row < request.rows(); row += request.pattern().maskRows()) {
-      int size = 0;
-      for (int j = 0; j < request.cols(); j++) {
-        size += kept[row * request.cols() + j] ? 1 : 0;
-      }
-      flop += Math.pow(Math.min(size, request.cols() - size), 3) / 3;
-    }
-    return 1e-9 * flop;
+    return refit == Refit.ADAM
+        ? 2e-9 * STEPS * request.rows() * request.cols() * request.cols()
+        : LeastSquaresRefit.gflop(request, kept);
   }
 
   /**

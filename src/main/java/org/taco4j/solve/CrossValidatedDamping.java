@@ -52,7 +52,8 @@ public final class CrossValidatedDamping {
 
   /**
    * Chooses λ for a layer problem, with the solver itself: FastOBC in the place of OBC, which would
-   * be cheaper, wants more damping than OBC where samples are many. A search is left out.
+   * be cheaper, wants more damping than OBC where samples are many. {@link Solver#probe} says what
+   * solves the rows that are tried: a search is left out.
    *
    * @param request its damping and its Hessian are not looked at
    * @param solver for which λ is sought
@@ -61,7 +62,7 @@ public final class CrossValidatedDamping {
   public static Choice choose(
       SolveRequest request, Solver solver, List<SplitHessian> splits, Backend backend) {
     long start = System.nanoTime();
-    Solver probe = solver.withoutSearch();
+    Solver probe = solver.probe(request);
     int[] rows = sampleRows(request);
     float[] weights = new float[rows.length * request.cols()];
     for (int i = 0; i < rows.length; i++) {

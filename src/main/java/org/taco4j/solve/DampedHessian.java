@@ -124,9 +124,21 @@ final class DampedHessian {
   /** The weight at a position of a row: 0 in a column that is dead even after damping. */
   float weight(int row, int p) {
     int col = request.order()[p];
-    return request.hessian().diagonal(col) + shift == 0
-        ? 0
-        : request.weights()[row * request.cols() + col];
+    return isDead(col) ? 0 : request.weights()[row * request.cols() + col];
+  }
+
+  /** Whether a column (not a position) is dead even after damping. */
+  private boolean isDead(int col) {
+    return request.hessian().diagonal(col) + shift == 0;
+  }
+
+  /** A copy of weights, [rows, cols], with 0 in the columns that are dead even after damping. */
+  float[] live(float[] weights) {
+    float[] live = weights.clone();
+    for (int i = 0; i < live.length; i++) {
+      live[i] = isDead(i % request.cols()) ? 0 : live[i];
+    }
+    return live;
   }
 
   /** The λ it took. */

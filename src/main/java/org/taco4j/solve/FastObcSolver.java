@@ -26,6 +26,9 @@ public final class FastObcSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     int rows = request.rows();
     Pattern pattern = request.pattern();
     int group = pattern.groupSize();

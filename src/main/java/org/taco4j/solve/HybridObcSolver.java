@@ -6,8 +6,9 @@ import org.taco4j.compute.Backend;
 
 /**
  * Exact OBC where it is affordable; above that the mask of FastOBC (which has no blocks of rows:
- * for these the mask of Wanda) with swaps, TACO's hybrid with a better second half; and where swaps
- * are too much as well, FastOBC alone (for blocks of rows AdaPrune). Whole columns go to ZipLM.
+ * for these the mask of Wanda) with swaps, TACO's hybrid with a better second half (blocks along a
+ * row have no swaps and get a least-squares refit); and where that is too much as well, FastOBC
+ * alone (for blocks of rows AdaPrune). Whole columns go to ZipLM.
  *
  * <p>What is affordable follows from counts of operations and a nominal speed that has nothing to
  * do with the machine or its load, so that the same model is solved in the same way everywhere.
@@ -36,8 +37,14 @@ public final class HybridObcSolver implements Solver {
    */
   public record Limits(int exact, int swap) {}
 
-  /** What the cost of a layer problem depends on. */
-  public record Shape(int rows, int cols, Pattern pattern) {}
+  /**
+   * What the cost of a layer depends on.
+   *
+   * @param rows of each of its layer problems
+   * @param cols of each
+   * @param groups how many problems: 1 but for grouped convolutions
+   */
+  public record Shape(int rows, int cols, int groups, Pattern pattern) {}
 
   /** A solver that decides for each layer problem by itself, with the time budget for each. */
   public HybridObcSolver(SolverOptions options) {
@@ -65,13 +72,27 @@ public final class HybridObcSolver implements Solver {
   }
 
   @Override
+  public Solver probe(SolveRequest request) {
+    return new HybridObcSolver(options, limitsFor(request));
+  }
+
+  private Limits limitsFor(SolveRequest request) {
+    if (limits != null) {
+      return limits;
+    }
+    Shape shape = new Shape(request.rows(), request.cols(), 1, request.pattern());
+    return limits(List.of(shape), options.precision(), options.timeBudget());
+  }
+
+  @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     if (request.pattern() instanceof Pattern.Columns) {
       return new ZipLmSolver().solve(request, backend);
     }
-    Shape shape = new Shape(request.rows(), request.cols(), request.pattern());
-    Limits to =
-        limits != null ? limits : limits(List.of(shape), options.precision(), options.timeBudget());
+    Limits to = limitsFor(request);
     if (request.cols() <= to.exact()) {
       return new ObcSolver(options.precision()).solve(request, backend);
     }
@@ -79,6 +100,9 @@ public final class HybridObcSolver implements Solver {
     Solver fast = new FastObcSolver();
     if (!fast.supports(request.pattern())) {
       fast = swaps ? new WandaSolver() : new AdaPruneSolver(Refit.LEAST_SQUARES);
+    }
+    if (swaps && !MaskSearch.hasMoves(request.pattern())) {
+      return new RefittingSolver(fast).solve(request, backend);
     }
     LayerSolution solution = fast.solve(request, backend);
     return swaps
@@ -114,23 +138,48 @@ public final class HybridObcSolver implements Solver {
     return new Limits(exact, swap);
   }
 
-  /** Nominal seconds of exact OBC: each row goes from all columns down to those it keeps. */
+  /**
+   * Nominal seconds of exact OBC: each row goes from all columns down to those it keeps, those of
+   * the sample to none.
+   */
   public static double obcSeconds(Shape shape, Precision precision) {
+    if (shape.pattern().sparsity() == 0) {
+      return 0;
+    }
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
-    double rows = sets(shape) * (Math.pow(cols, 3) - Math.pow(kept, 3)) / 3;
+    double sets = sets(shape);
+    double full = ObcSolver.setsToTheEnd(sets, shape.pattern());
+    double rows = (sets * Math.pow(cols, 3) - (sets - full) * Math.pow(kept, 3)) / 3;
     double width = ObcSolver.isFloat64(precision, shape.cols()) ? 2 : 1;
-    return 1e-9 * (width * rows + 2 * Math.pow(cols, 3)) / NOMINAL_GFLOP_PER_SECOND;
+    return seconds(shape, width * rows);
   }
 
-  /** Nominal seconds of a one-shot mask and swaps from it, in float64. */
+  /**
+   * Nominal seconds of a one-shot mask and swaps from it, in float64; where the pattern has no
+   * swaps, of a refit.
+   */
   public static double swapSeconds(Shape shape) {
+    if (shape.pattern().sparsity() == 0) {
+      return 0;
+    }
     double cols = shape.cols();
     double kept = cols * (1 - shape.pattern().sparsity());
-    double rows = sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept);
-    return 1e-9 * (2 * rows + 2 * Math.pow(cols, 3)) / NOMINAL_GFLOP_PER_SECOND;
+    double rows =
+        MaskSearch.hasMoves(shape.pattern())
+            ? sets(shape) * SWAP_FACTOR * kept * kept * (cols + kept)
+            : sets(shape) * Math.pow(Math.min(kept, cols - kept), 3) / 3
+                + 2 * shape.rows() * cols * cols;
+    return seconds(shape, 2 * rows);
   }
 
+  /** Of all problems of a layer, with the inversion of each one's Hessian in float64. */
+  private static double seconds(Shape shape, double flopOfRows) {
+    double flop = flopOfRows + 2 * Math.pow(shape.cols(), 3);
+    return shape.groups() * 1e-9 * flop / NOMINAL_GFLOP_PER_SECOND;
+  }
+
+  /** Sets of rows that share a mask, of one problem. */
   private static double sets(Shape shape) {
     int rows = shape.pattern().maskRows();
     return (shape.rows() + rows - 1) / rows;

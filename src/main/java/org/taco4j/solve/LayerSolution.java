@@ -62,6 +62,23 @@ public record LayerSolution(
         /* grid= */ null);
   }
 
+  /** This solution with the report of a search. */
+  LayerSolution withSearch(@Nullable SearchReport report) {
+    return new LayerSolution(
+        weights,
+        kept,
+        damping,
+        dampingEscalations,
+        deadColumns,
+        seconds,
+        gflop,
+        solver,
+        backend,
+        repeatedRows,
+        report,
+        grid);
+  }
+
   /** How many weights were removed. */
   public long removed() {
     long removed = 0;

@@ -116,6 +116,21 @@ final class LeastSquaresRefit {
     return refitted;
   }
 
+  /** Operations in 1e9 of a refit and of the inverse that it needs. */
+  static double gflop(SolveRequest request, boolean[] kept) {
+    int cols = request.cols();
+    double square = (double) cols * cols;
+    double flop = square * cols + 2.0 * request.rows() * square;
+    for (int row = 0; row < request.rows(); row += request.pattern().maskRows()) {
+      int size = 0;
+      for (int j = 0; j < cols; j++) {
+        size += kept[row * cols + j] ? 1 : 0;
+      }
+      flop += Math.pow(Math.min(size, cols - size), 3) / 3;
+    }
+    return 1e-9 * flop;
+  }
+
   /** The positions that a row keeps, or those it does not, ascending. */
   private static int[] positions(SolveRequest request, boolean[] kept, int row, boolean which) {
     int cols = request.cols();

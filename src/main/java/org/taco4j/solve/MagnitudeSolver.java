@@ -27,6 +27,9 @@ public final class MagnitudeSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     float[] ones = new float[request.cols()];
     Arrays.fill(ones, 1);
     return ScoredRemoval.solve(

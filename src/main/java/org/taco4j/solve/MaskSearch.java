@@ -142,7 +142,8 @@ public final class MaskSearch {
   }
 
   /**
-   * Searches from a solution on.
+   * Searches from a solution on. Where that is the result of a search already, the report is of
+   * both and the name that of the last: {@code fast+full}.
    *
    * @param solution of the request, by any solver
    * @param search how far to go
@@ -174,7 +175,9 @@ public final class MaskSearch {
     SolveRequest damping = request.withDamping(asked);
     DampedHessian damped = DampedHessian.of(damping, backend);
     DoubleMatrix h = matrix(damping, damped);
-    MaskSearch run = new MaskSearch(request, solution.kept(), h, seconds, nanoClock, backend);
+    // Columns that are dead even after damping have 1 in H̃ and no weight: they cost nothing.
+    SolveRequest live = request.withWeights(damped.live(request.weights()));
+    MaskSearch run = new MaskSearch(live, solution.kept(), h, seconds, nanoClock, backend);
     long[] transfers = new long[1];
     SearchReport.Stopped stopped = run.run(search, seed, transfers);
     boolean[] kept = run.mask();
@@ -188,9 +191,12 @@ public final class MaskSearch {
       kicks += set.kicks;
       flop += set.flop;
     }
-    double before = relativeError(request, solution.weights(), h, backend);
-    double after = relativeError(request, weights, h, backend);
+    double before = relativeError(live, damped.live(solution.weights()), h, backend);
+    double after = relativeError(live, weights, h, backend);
     double took = (System.nanoTime() - start) / 1e9;
+    SearchReport report =
+        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped);
+    SearchReport previous = solution.search();
     return new LayerSolution(
         weights,
         kept,
@@ -199,11 +205,16 @@ public final class MaskSearch {
         damped.deadColumns(),
         solution.seconds() + took,
         solution.gflop() + 1e-9 * flop,
-        solution.solver() + "+" + search,
+        (previous == null ? solution.solver() : withoutSearch(solution.solver())) + "+" + search,
         backend.name(),
         solution.repeatedRows(),
-        new SearchReport(swaps, kicks, transfers[0], before, after, took, stopped),
+        previous == null ? report : report.after(previous),
         /* grid= */ null);
+  }
+
+  /** The name of a searched solution's solver without the search: what is before the last plus. */
+  private static String withoutSearch(String solver) {
+    return solver.substring(0, solver.lastIndexOf('+'));
   }
 
   /** H̃ by columns. */
@@ -237,9 +248,19 @@ public final class MaskSearch {
     return kept;
   }
 
+  /** Whether weights of the pattern are swapped; of the others they are refitted. */
+  static boolean hasMoves(Pattern pattern) {
+    return switch (pattern) {
+      case Pattern.Block block -> block.groupSize() == 1;
+      case Pattern.Columns columns -> false;
+      case Pattern.Unstructured unstructured -> true;
+      case Pattern.NM nm -> true;
+      case Pattern.RowBlock rowBlock -> true;
+    };
+  }
+
   private SearchReport.Stopped run(Search search, long seed, long[] transfers) {
-    boolean isBlock = request.pattern() instanceof Pattern.Block block && block.groupSize() > 1;
-    if (isBlock || request.pattern() instanceof Pattern.Columns) {
+    if (!hasMoves(request.pattern())) {
       return SearchReport.Stopped.PATTERN_HAS_NO_MOVES;
     }
     forEach(sets.length, i -> swap(sets[i], 0));

@@ -43,6 +43,14 @@ public final class ObcSolver implements Solver {
     this.precision = precision;
   }
 
+  /** How many of the sets of rows that share a mask are eliminated to the end. */
+  static double setsToTheEnd(double sets, Pattern pattern) {
+    if (pattern instanceof Pattern.NM) {
+      return 0; // each group ends with what it keeps
+    }
+    return sets < SAMPLED_SETS ? sets : Math.ceil(sets / SAMPLE);
+  }
+
   /** Whether the elimination runs in float64. */
   static boolean isFloat64(Precision precision, int cols) {
     return precision == Precision.FLOAT64
@@ -63,6 +71,9 @@ public final class ObcSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     DampedHessian hessian = DampedHessian.of(request, backend);
     Elimination elimination = new Elimination(request, hessian, backend);
     ObcTrace trace = elimination.trace(false);

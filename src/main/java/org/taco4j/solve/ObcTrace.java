@@ -1,7 +1,6 @@
 package org.taco4j.solve;
 
 import java.util.Arrays;
-import java.util.stream.IntStream;
 
 /**
  * What one run of exact OBC found out about a layer: for each set of rows that share a mask, in
@@ -46,7 +45,11 @@ record ObcTrace(int unitColumns, int[][] order, double[][] losses) {
     return counts;
   }
 
-  /** The largest of the {@code total} smallest losses; infinite where there are fewer. */
+  /**
+   * The largest of the {@code total} smallest losses; infinite where there are fewer.
+   *
+   * @param total at least 1
+   */
   double threshold(long total) {
     double[] all = Arrays.stream(losses).flatMapToDouble(Arrays::stream).toArray();
     return total > all.length ? Double.POSITIVE_INFINITY : select(all, (int) total - 1);
@@ -82,10 +85,5 @@ record ObcTrace(int unitColumns, int[][] order, double[][] losses) {
       }
     }
     return values[rank];
-  }
-
-  /** Steps over all sets of rows. */
-  long steps() {
-    return IntStream.range(0, order.length).mapToLong(set -> order[set].length).sum();
   }
 }

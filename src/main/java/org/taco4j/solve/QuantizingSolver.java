@@ -10,7 +10,8 @@ import org.taco4j.compute.Backend;
  * <p>The sweep can start from the other solver's weights or from the dense ones. After solvers that
  * fit what they keep, such as OBC, the former has 20 to 50 % less error at 8 and 4 bits; after
  * those that do not, such as magnitude, the latter makes up for what was removed. Both are tried,
- * and the one with the lower layer error is kept.
+ * and the one with the lower layer error is kept. Where the pattern removes nothing, both are the
+ * same, and {@link GptqSolver} does it alone.
  */
 public final class QuantizingSolver implements Solver {
   private final Solver base;
@@ -38,14 +39,17 @@ public final class QuantizingSolver implements Solver {
   }
 
   @Override
-  public Solver withoutSearch() {
-    return new QuantizingSolver(base.withoutSearch(), quantization);
+  public Solver probe(SolveRequest request) {
+    return new QuantizingSolver(base.probe(request), quantization);
   }
 
   @Override
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     LayerSolution sparse = base.solve(request, backend);
+    if (request.pattern().sparsity() == 0) {
+      return new GptqSolver(quantization).solve(request, backend).withSearch(sparse.search());
+    }
     QuantizationGrid grid =
         QuantizationGrid.fit(sparse.weights(), request.rows(), quantization, backend.workers());
     SolveRequest fromSparse = request.withWeights(sparse.weights());

@@ -21,6 +21,23 @@ public record SearchReport(
     double seconds,
     Stopped stopped) {
 
+  /** Of an earlier search and this one, which went on from its result. */
+  SearchReport after(SearchReport earlier) {
+    return new SearchReport(
+        earlier.swaps + swaps,
+        earlier.kicks + kicks,
+        earlier.transfers + transfers,
+        earlier.errorBefore,
+        errorAfter,
+        earlier.seconds + seconds,
+        stopped);
+  }
+
+  /** Of a search that was asked for where nothing is removed. */
+  static SearchReport ofNothingRemoved() {
+    return new SearchReport(0, 0, 0, 0, 0, 0, Stopped.NOTHING_REMOVED);
+  }
+
   /** Why a search ended. */
   public enum Stopped {
     /** No move that it knows lowers the error any more. */
@@ -28,7 +45,9 @@ public record SearchReport(
     /** The time budget was used up; rows that it did not come to are as the solver left them. */
     TIME_BUDGET("the time budget was used up"),
     /** The search has no moves for the pattern: the weights were refitted, the mask is the same. */
-    PATTERN_HAS_NO_MOVES("the search has no moves for this pattern, weights were only refitted");
+    PATTERN_HAS_NO_MOVES("the search has no moves for this pattern, weights were only refitted"),
+    /** The pattern is of sparsity 0. */
+    NOTHING_REMOVED("the pattern removes nothing, so that there is nothing to swap");
 
     private final String text;
 

@@ -15,8 +15,11 @@ public interface Solver {
     return true;
   }
 
-  /** The solver beneath, where this one searches on from what another gives; else this one. */
-  default Solver withoutSearch() {
+  /**
+   * What stands for this solver where dampings are tried on some rows of a request: it decides as
+   * this one would for the whole request, and leaves a search over masks out.
+   */
+  default Solver probe(SolveRequest request) {
     return this;
   }
 

@@ -9,8 +9,8 @@ import org.taco4j.common.TacoException;
  * What users can choose about solvers, beside pattern and damping.
  *
  * @param search what follows the solver
- * @param timeBudget seconds of wall time: the hybrid solver chooses by it what a layer can afford,
- *     and the search ends when it is used up
+ * @param timeBudget seconds: the hybrid solver chooses by it what a layer can afford, and a search
+ *     after the solver ends when it has taken as much wall time itself
  * @param refit of AdaPrune
  * @param precision of OBC
  * @param quantization of the weights that stay; null for none

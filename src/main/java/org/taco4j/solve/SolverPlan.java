@@ -15,7 +15,8 @@ public final class SolverPlan {
   /**
    * The solvers, in the order of the tasks. Exact OBC goes to as many of the hybrid's layers as the
    * budget allows, the narrow ones first; a search that was asked for gets a share of the budget
-   * for each layer in proportion to its work. Both follow from shapes alone.
+   * for each layer in proportion to its work, which the problems of a grouped convolution divide
+   * among them. Both follow from shapes alone.
    *
    * @param options whose time budget is for all layers together
    * @throws org.taco4j.common.TacoException of kind USAGE for an unknown solver
@@ -30,8 +31,13 @@ public final class SolverPlan {
         tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).sum();
     List<Solver> solvers = new ArrayList<>();
     for (Task task : tasks) {
-      double share = HybridObcSolver.swapSeconds(task.shape()) / work;
-      SolverOptions own = options.withTimeBudget(share * options.timeBudget());
+      double seconds = HybridObcSolver.swapSeconds(task.shape());
+      // Where nothing is removed there is nothing to search.
+      SolverOptions own =
+          seconds == 0
+              ? options
+              : options.withTimeBudget(
+                  seconds / work * options.timeBudget() / task.shape().groups());
       solvers.add(Solvers.create(task.solver(), own, limits));
     }
     return solvers;

@@ -1,10 +1,12 @@
 package org.taco4j.solve;
 
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
+import org.taco4j.compute.Backend;
 
 /** The solvers by name. */
 public final class Solvers {
@@ -98,6 +100,22 @@ public final class Solvers {
                       solver instanceof GptqSolver ? "nothing" : "whole columns")
               + " or name another solver");
     }
+  }
+
+  /** W as it is, for a pattern that removes nothing. */
+  static LayerSolution unchanged(Solver solver, SolveRequest request, Backend backend) {
+    boolean[] kept = new boolean[request.weights().length];
+    Arrays.fill(kept, true);
+    return new LayerSolution(
+        request.weights().clone(),
+        kept,
+        /* damping= */ 0,
+        /* dampingEscalations= */ 0,
+        request.hessian().deadColumns(),
+        /* seconds= */ 0,
+        /* gflop= */ 0,
+        solver.name(),
+        backend.name());
   }
 
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */

@@ -752,11 +752,6 @@ final class SupportSearch {
     measure();
   }
 
-  /** How many columns there are in the support. */
-  int size() {
-    return size;
-  }
-
   /**
    * What 1, 2, … more columns would gain at most, by the figures of each alone; no step may be
    * pending.

@@ -28,6 +28,9 @@ public final class WandaSolver implements Solver {
   public LayerSolution solve(SolveRequest request, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, request);
+    if (request.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, request, backend);
+    }
     float[] norms = new float[request.cols()];
     int dead = 0;
     for (int col = 0; col < norms.length; col++) {

@@ -46,6 +46,9 @@ public final class ZipLmSolver implements Solver {
   public LayerSolution solve(SolveRequest asked, Backend backend) {
     long start = System.nanoTime();
     Solvers.requireSupport(this, asked);
+    if (asked.pattern().sparsity() == 0) {
+      return Solvers.unchanged(this, asked, backend);
+    }
     SolveRequest request = asked.inNaturalOrder();
     int cols = request.cols();
     int group = request.pattern().groupSize();
@@ -84,24 +87,6 @@ public final class ZipLmSolver implements Solver {
         1e-9 * flop,
         name(),
         backend.name());
-  }
-
-  /**
-   * The first {@code count} groups to go, in the order in which they go: one elimination answers
-   * every sparsity up to its own.
-   *
-   * @param group columns of a group; group i holds the columns from i · group on
-   * @param count of groups, less than all
-   */
-  public int[] removalOrder(SolveRequest request, int group, int count, Backend backend) {
-    if (group < 1 || request.cols() % group != 0 || count < 0 || count >= request.cols() / group) {
-      throw new IllegalArgumentException(
-          "layer %s: %d groups of %d of %d columns"
-              .formatted(request.layer(), count, group, request.cols()));
-    }
-    SolveRequest natural = request.inNaturalOrder();
-    DampedHessian hessian = DampedHessian.of(natural, backend);
-    return new Elimination(natural, group, hessian, backend).remove(count);
   }
 
   /** The columns of the groups that are, or are not, kept; ascending. */

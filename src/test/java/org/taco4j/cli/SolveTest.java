@@ -423,7 +423,7 @@ class SolveTest {
     // Without a pattern nothing is removed, whatever the solver.
     JsonNode plain = json(problem);
     assertEquals(0, plain.path("sparsity").asDouble());
-    assertEquals("obc+gptq", plain.path("solver").asText());
+    assertEquals("gptq", plain.path("solver").asText());
     JsonNode swept = json(with(problem, "--sweeps", "10"));
     assertTrue(swept.path("layerError").asDouble() < plain.path("layerError").asDouble());
   }

@@ -54,7 +54,9 @@ final class AdaPruneSolverTest {
           // Adam's steps have a size of their own: near 0 it dances around the optimum.
           double slack = refit == Refit.ADAM ? 1e-4 : 1e-9;
           assertTrue(error(request, solution) <= error(request, magnitude) + slack, what);
-          assertEquals(samples < 24, solution.dampingEscalations() > 0, what);
+          // Where nothing is removed, nothing is inverted.
+          boolean singular = samples < 24 && !pattern.equals("0");
+          assertEquals(singular, solution.dampingEscalations() > 0, what);
         }
       }
     }

@@ -1,9 +1,11 @@
 package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import org.junit.jupiter.api.Test;
@@ -234,6 +236,50 @@ final class CrossValidatedDampingTest {
           chosen < 1.01 * usual,
           "%s %s, damping %s: %g against %g".formatted(name, pattern, damping, chosen, usual));
     }
+  }
+
+  /** On the rows that are tried exact OBC would be affordable, for all of them it is not. */
+  @Test
+  void theHybridDecidesByTheWholeLayer() {
+    SolverOptions defaults = SolverOptions.defaults();
+    Pattern pattern = Pattern.parse("0.5");
+    double few =
+        HybridObcSolver.obcSeconds(new HybridObcSolver.Shape(64, 20, 1, pattern), Precision.AUTO);
+    double all =
+        HybridObcSolver.obcSeconds(new HybridObcSolver.Shape(900, 20, 1, pattern), Precision.AUTO);
+    SolverOptions options = defaults.withTimeBudget((few + all) / 2);
+    Solver hybrid = new HybridObcSolver(options);
+    SolveRequest whole = problems.request(900, 20, 40, "0.5", 0.01);
+    SolveRequest part =
+        LayerProblems.request(
+            Arrays.copyOf(whole.weights(), 64 * 20), 64, whole.hessian(), pattern, 0.01);
+    String decided = hybrid.solve(whole, SIMD).solver();
+    assertNotEquals("obc", decided);
+    assertEquals("obc", hybrid.solve(part, SIMD).solver());
+    assertEquals(decided, hybrid.probe(whole).solve(part, SIMD).solver());
+  }
+
+  /** Wanda uses no damping, but a search after it fits what stays. */
+  @ParameterizedTest
+  @ValueSource(strings = {"wanda", "magnitude"})
+  void aSearchNeedsDampingWhereItsSolverDoesNot(String name) {
+    SolverOptions defaults = SolverOptions.defaults();
+    SolverOptions options =
+        new SolverOptions(
+            Search.SWAP, defaults.timeBudget(), defaults.refit(), defaults.precision(), null, 0);
+    Solver solver = Solvers.create(name, options);
+    assertTrue(solver.usesDamping());
+    Hessian first = problems.hessian(48, 15);
+    Hessian second = problems.hessian(48, 15);
+    SplitHessian halves = new SplitHessian(first, second);
+    SolveRequest request =
+        LayerProblems.request(
+            problems.gaussian(20 * 48), 20, halves.whole(), Pattern.parse("0.5"), 0);
+    CrossValidatedDamping.Choice choice =
+        CrossValidatedDamping.choose(request, solver, List.of(halves), SIMD);
+    // 30 samples, 48 columns.
+    assertTrue(choice.damping() > Damping.USUAL, choice.toString());
+    assertTrue(error(choice, choice.damping()) < 0.9 * error(choice, Damping.USUAL));
   }
 
   private record GoldenCase(GoldenProblem problem, Solver solver) {

@@ -3,10 +3,12 @@ package org.taco4j.solve;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.List;
+import java.util.Objects;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -171,22 +173,36 @@ final class GptqSolverTest {
 
   @Test
   void quantisesAloneWhereNothingIsRemoved() {
-    float[] weights = problems.gaussian(4 * 30);
+    int rows = 70; // exact OBC would take a sample of them
+    float[] weights = problems.gaussian(rows * 30);
     Hessian hessian = problems.hessian(30, 60);
-    Quantization quantization = new Quantization(4, true, false, false, 0);
-    SolveRequest request = request(weights, 4, hessian, "0");
+    Quantization quantization = new Quantization(4, true, false, true, 1);
+    SolveRequest request = request(weights, rows, hessian, "0");
     float[] expected = new GptqSolver(quantization).solve(request, SIMD).weights();
-    for (String name : List.of("gptq", "fast", "magnitude")) {
-      assertArrayEquals(
-          expected,
-          Solvers.create(name, withQuantization(quantization)).solve(request, SIMD).weights());
+    for (String name : List.of("gptq", "fast", "obc", "hybrid", "adaprune", "magnitude")) {
+      LayerSolution solution =
+          Solvers.create(name, withQuantization(quantization)).solve(request, SIMD);
+      assertArrayEquals(expected, solution.weights(), name);
+      assertEquals("gptq", solution.solver());
+      assertNull(solution.search());
+    }
+    for (String name : List.of("fast", "hybrid")) {
+      LayerSolution solution =
+          Solvers.create(name, options(Search.FULL, quantization)).solve(request, SIMD);
+      assertArrayEquals(expected, solution.weights(), name);
+      SearchReport search = Objects.requireNonNull(solution.search());
+      assertEquals(SearchReport.Stopped.NOTHING_REMOVED, search.stopped());
     }
   }
 
   private static SolverOptions withQuantization(Quantization quantization) {
+    return options(Search.NONE, quantization);
+  }
+
+  private static SolverOptions options(Search search, Quantization quantization) {
     SolverOptions defaults = SolverOptions.defaults();
     return new SolverOptions(
-        defaults.search(),
+        search,
         defaults.timeBudget(),
         defaults.refit(),
         defaults.precision(),

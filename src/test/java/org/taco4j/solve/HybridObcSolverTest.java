@@ -2,7 +2,6 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -31,13 +30,21 @@ final class HybridObcSolverTest {
       LayerSolution swapped =
           new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(47, 48)).solve(request, SIMD);
       boolean rows = pattern.startsWith("rows");
-      assertEquals(rows ? "wanda+swap" : "fast+swap", swapped.solver());
-      assertNotNull(swapped.search());
+      boolean block = pattern.startsWith("block");
+      assertEquals(rows ? "wanda+swap" : block ? "fast+refit" : "fast+swap", swapped.solver());
+      assertEquals(block, swapped.search() == null);
       assertEquals(exact.removed(), swapped.removed());
       LayerSolution fast =
           new HybridObcSolver(DEFAULTS, new HybridObcSolver.Limits(0, 47)).solve(request, SIMD);
       assertEquals(rows ? "adaprune" : "fast", fast.solver());
       assertEquals(exact.removed(), fast.removed());
+      if (block) {
+        // The same mask, fitted with the damping that both have.
+        assertArrayEquals(fast.kept(), swapped.kept());
+        float[] fitted =
+            LeastSquaresRefit.refit(request, DampedHessian.of(request, SIMD), fast.kept(), 1, SIMD);
+        assertArrayEquals(fitted, swapped.weights());
+      }
     }
   }
 
@@ -54,10 +61,10 @@ final class HybridObcSolverTest {
     Pattern pattern = Pattern.parse("0.8");
     List<HybridObcSolver.Shape> layers =
         List.of(
-            new HybridObcSolver.Shape(64, 576, pattern),
-            new HybridObcSolver.Shape(256, 2304, pattern),
-            new HybridObcSolver.Shape(64, 147, pattern),
-            new HybridObcSolver.Shape(128, 576, pattern));
+            new HybridObcSolver.Shape(64, 576, 1, pattern),
+            new HybridObcSolver.Shape(256, 2304, 1, pattern),
+            new HybridObcSolver.Shape(64, 147, 1, pattern),
+            new HybridObcSolver.Shape(128, 576, 1, pattern));
     HybridObcSolver.Limits last = new HybridObcSolver.Limits(0, 0);
     assertEquals(last, HybridObcSolver.limits(layers, Precision.AUTO, 1e-9));
     for (double seconds = 1e-4; seconds < 1e6; seconds *= 1.5) {
@@ -78,10 +85,29 @@ final class HybridObcSolverTest {
     }
     assertEquals(2304, last.exact());
     // Four rows that share their elimination cost a quarter.
-    HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, Pattern.parse("rows4:0.8"));
+    HybridObcSolver.Shape rows4 = new HybridObcSolver.Shape(64, 576, 1, Pattern.parse("rows4:0.8"));
     assertTrue(
         HybridObcSolver.obcSeconds(rows4, Precision.AUTO)
             < 0.3 * HybridObcSolver.obcSeconds(layers.get(0), Precision.AUTO));
+  }
+
+  @Test
+  void everyGroupOfAConvolutionIsAProblem() {
+    Pattern pattern = Pattern.parse("0.8");
+    HybridObcSolver.Shape one = new HybridObcSolver.Shape(8, 72, 1, pattern);
+    HybridObcSolver.Shape grouped = new HybridObcSolver.Shape(8, 72, 32, pattern);
+    double obc = HybridObcSolver.obcSeconds(one, Precision.AUTO);
+    assertEquals(32 * obc, HybridObcSolver.obcSeconds(grouped, Precision.AUTO), 1e-9 * obc);
+    double swaps = HybridObcSolver.swapSeconds(one);
+    assertEquals(32 * swaps, HybridObcSolver.swapSeconds(grouped), 1e-9 * swaps);
+  }
+
+  @Test
+  void whatRemovesNothingCostsNothing() {
+    HybridObcSolver.Shape dense = new HybridObcSolver.Shape(64, 576, 1, Pattern.parse("0"));
+    assertEquals(0, HybridObcSolver.obcSeconds(dense, Precision.AUTO));
+    SolverPlan.Task task = new SolverPlan.Task("hybrid", dense);
+    assertEquals(2, SolverPlan.of(List.of(task, task), DEFAULTS).size());
   }
 
   @Test

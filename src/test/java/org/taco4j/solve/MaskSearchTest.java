@@ -2,6 +2,7 @@ package org.taco4j.solve;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -220,6 +221,34 @@ final class MaskSearchTest {
   }
 
   @Test
+  void deadInputsAreNotKeptForTheirWeights() {
+    int cols = 20;
+    int dead = 5;
+    float[] weights = problems.gaussian(6 * cols);
+    for (int i = 0; i < weights.length; i++) {
+      weights[i] *= i % cols < dead ? 100 : 1; // magnitude keeps these
+    }
+    Hessian hessian = problems.hessian(cols, 60, dead);
+    for (String pattern : List.of("0.5", "rows2:0.5")) {
+      SolveRequest request = LayerProblems.request(weights, 6, hessian, Pattern.parse(pattern), 0);
+      LayerSolution start = Solvers.byName("magnitude").solve(request, SIMD);
+      LayerSolution found = MaskSearch.improve(request, start, Search.SWAP, NO_LIMIT, 0, SIMD);
+      assertEquals(0, found.damping());
+      for (int i = 0; i < weights.length; i++) {
+        // Half of the columns go, a quarter is dead.
+        assertTrue(start.kept()[i] || i % cols >= dead);
+        assertFalse(found.kept()[i] && i % cols < dead, pattern);
+      }
+      SearchReport report = Objects.requireNonNull(found.search());
+      // Without damping the report's error is the layer's; both are sums of float weights in
+      // double.
+      assertEquals(error(request, start), report.errorBefore(), 1e-9);
+      assertEquals(error(request, found), report.errorAfter(), 1e-9);
+      assertTrue(report.errorAfter() < 0.5 * report.errorBefore(), report.toString());
+    }
+  }
+
+  @Test
   void permutingColumnsPermutesTheAnswer() {
     SolveRequest request = problems.request(12, 60, 150, "0.7", 0.01);
     int cols = 60;
@@ -323,6 +352,23 @@ final class MaskSearchTest {
       assertTrue(error(request, found) < error(request, plain), name);
       assertEquals(plain.removed(), found.removed());
     }
+  }
+
+  @Test
+  void goesOnFromTheSwapsOfTheHybrid() {
+    SolveRequest request = problems.request(10, 32, 80, "0.75", 0.01);
+    SolverOptions options =
+        new SolverOptions(Search.FULL, 600, Refit.LEAST_SQUARES, Precision.AUTO, null, 0);
+    HybridObcSolver hybrid = new HybridObcSolver(options, new HybridObcSolver.Limits(0, 32));
+    LayerSolution swapped = hybrid.solve(request, SIMD);
+    SearchReport swaps = Objects.requireNonNull(swapped.search());
+    LayerSolution full = new SearchingSolver(hybrid, options).solve(request, SIMD);
+    SearchReport both = Objects.requireNonNull(full.search());
+    assertEquals("fast+full", full.solver());
+    assertTrue(swaps.swaps() > 0 && both.swaps() >= swaps.swaps(), both.toString());
+    assertEquals(swaps.errorBefore(), both.errorBefore());
+    assertTrue(both.errorAfter() < swaps.errorAfter(), both.toString());
+    assertEquals(SearchReport.Stopped.CONVERGED, both.stopped());
   }
 
   @Test

@@ -134,16 +134,34 @@ final class SolversTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc"})
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "fast", "obc", "hybrid", "ziplm"})
   void leaveTheWeightsAloneAtSparsityZero(String solver) {
-    float[] weights = problems.gaussian(17 * 140);
-    Hessian hessian = problems.hessian(140, 280);
-    for (String pattern : List.of("0", "4:4", "block4:0")) {
+    // 64 sets of rows and more would make exact OBC take a sample of them.
+    int rows = 64 * 4 + 3;
+    float[] weights = problems.gaussian(rows * 20);
+    // Without any energy; nothing is to be inverted, with or without damping.
+    Hessian hessian = new Hessian(DoubleMatrix.zeros(20, 20), 30);
+    List<String> patterns =
+        solver.equals("ziplm")
+            ? List.of("columns:0", "columns:0:group=4")
+            : List.of("0", "4:4", "block4:0");
+    for (String pattern : patterns) {
       for (Backend backend : BACKENDS) {
-        LayerSolution solution = solve(solver, weights, 17, hessian, pattern, backend);
-        assertArrayEquals(weights, solution.weights());
+        LayerSolution solution = solve(solver, weights, rows, hessian, pattern, backend);
+        assertArrayEquals(weights, solution.weights(), pattern);
+        assertEquals(0, solution.removed());
+        assertEquals(20, solution.deadColumns());
+        assertEquals(0, solution.gflop(), "no elimination");
       }
     }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"magnitude", "wanda", "adaprune", "obc", "hybrid"})
+  void leaveTheWeightsAloneWhereBlocksOfRowsAreNotRemoved(String solver) {
+    float[] weights = problems.gaussian(130 * 12);
+    LayerSolution solution = solve(solver, weights, 130, problems.hessian(12, 30), "rows2:0", SIMD);
+    assertArrayEquals(weights, solution.weights());
   }
 
   @ParameterizedTest

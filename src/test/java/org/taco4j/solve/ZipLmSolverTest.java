@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
@@ -77,9 +78,17 @@ final class ZipLmSolverTest {
       float[] weights = problems.gaussian(shape[0] * cols);
       Hessian hessian = problems.hessian(cols, cols / 2 + 1);
       SolveRequest request = request(weights, shape[0], hessian, new Pattern.Columns(0, group));
-      int[] expected = textbookOrder(request, group, groups - 1);
-      int[] actual = new ZipLmSolver().removalOrder(request, group, groups - 1, backend);
-      assertArrayEquals(expected, actual, Arrays.toString(shape));
+      int[] order = textbookOrder(request, group, groups - 1);
+      for (int count = 1; count < groups; count += 1 + groups / 10) {
+        Pattern.Columns pattern = new Pattern.Columns((double) count / groups, group);
+        assertEquals(count, pattern.removed(groups));
+        LayerSolution solution =
+            new ZipLmSolver().solve(request(weights, shape[0], hessian, pattern), backend);
+        int[] removed =
+            IntStream.range(0, groups).filter(g -> !solution.kept()[g * group]).toArray();
+        int[] expected = Arrays.stream(order, 0, count).sorted().toArray();
+        assertArrayEquals(expected, removed, Arrays.toString(shape) + ", " + count);
+      }
     }
   }
 

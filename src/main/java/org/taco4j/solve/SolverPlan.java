@@ -1,6 +1,7 @@
 package org.taco4j.solve;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 
 /** Solvers for all layers of a model, which share one time budget. */
@@ -27,19 +28,25 @@ public final class SolverPlan {
             tasks.stream().filter(task -> task.solver().equals(HYBRID)).map(Task::shape).toList(),
             options.precision(),
             options.timeBudget());
-    double work =
-        tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).sum();
+    double[] seconds = searchSeconds(tasks, options.timeBudget());
     List<Solver> solvers = new ArrayList<>();
-    for (Task task : tasks) {
-      double seconds = HybridObcSolver.swapSeconds(task.shape());
+    for (int i = 0; i < seconds.length; i++) {
       // Where nothing is removed there is nothing to search.
-      SolverOptions own =
-          seconds == 0
-              ? options
-              : options.withTimeBudget(
-                  seconds / work * options.timeBudget() / task.shape().groups());
-      solvers.add(Solvers.create(task.solver(), own, limits));
+      SolverOptions own = seconds[i] == 0 ? options : options.withTimeBudget(seconds[i]);
+      solvers.add(Solvers.create(tasks.get(i).solver(), own, limits));
     }
     return solvers;
+  }
+
+  /** The search's share of a time budget for each layer problem of each task. */
+  static double[] searchSeconds(List<Task> tasks, double budget) {
+    double[] work =
+        tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).toArray();
+    double total = Arrays.stream(work).sum();
+    double[] seconds = new double[work.length];
+    for (int i = 0; i < work.length; i++) {
+      seconds[i] = work[i] == 0 ? 0 : work[i] / total * budget / tasks.get(i).shape().groups();
+    }
+    return seconds;
   }
 }

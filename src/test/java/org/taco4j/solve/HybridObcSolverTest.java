@@ -100,6 +100,10 @@ final class HybridObcSolverTest {
     assertEquals(32 * obc, HybridObcSolver.obcSeconds(grouped, Precision.AUTO), 1e-9 * obc);
     double swaps = HybridObcSolver.swapSeconds(one);
     assertEquals(32 * swaps, HybridObcSolver.swapSeconds(grouped), 1e-9 * swaps);
+    SolverPlan.Task each = new SolverPlan.Task("fast", one);
+    SolverPlan.Task all = new SolverPlan.Task("fast", grouped);
+    // 33 equal problems.
+    assertArrayEquals(new double[] {1, 1}, SolverPlan.searchSeconds(List.of(each, all), 33), 1e-9);
   }
 
   @Test

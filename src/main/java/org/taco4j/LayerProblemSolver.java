@@ -163,7 +163,12 @@ final class LayerProblemSolver {
         h[j * cols + i] = h[i * cols + j];
       }
     }
-    return new Hessian(DoubleMatrix.of(h, cols, cols), samples);
+    Hessian hessian = new Hessian(DoubleMatrix.of(h, cols, cols), samples);
+    if (hessian.deadColumns() == cols) {
+      throw TacoException.data(
+          path + ": every diagonal element is 0, so no input was ever anything but 0");
+    }
+    return hessian;
   }
 
   /** The order of columns along which groups run. */

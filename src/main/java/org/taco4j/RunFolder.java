@@ -12,6 +12,7 @@ import java.util.Comparator;
 import java.util.List;
 import java.util.Set;
 import java.util.UUID;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.function.Consumer;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -45,6 +46,9 @@ final class RunFolder implements AutoCloseable {
   /** Folders that were made for this one to stand in, the innermost first. */
   private final List<Path> madeParents;
 
+  /** The folders that are being written in this process. */
+  private static final Set<RunFolder> OPEN = ConcurrentHashMap.newKeySet();
+
   private final Thread hook = new Thread(() -> abandon(true), "taco-clean-up");
 
   /** Whether the checkpoints in the folder, if any, are of this run. */
@@ -66,6 +70,7 @@ final class RunFolder implements AutoCloseable {
     this.madeParents = madeParents;
     this.tell = tell;
     Runtime.getRuntime().addShutdownHook(hook);
+    OPEN.add(this);
   }
 
   /**
@@ -278,11 +283,17 @@ final class RunFolder implements AutoCloseable {
   @Override
   public void close() {
     abandon(false);
+    OPEN.remove(this);
     try {
       Runtime.getRuntime().removeShutdownHook(hook);
     } catch (IllegalStateException e) {
       // The process is ending; the hook finds nothing left to do.
     }
+  }
+
+  /** Stops all runs of this process, as when it is told to end. */
+  static void abandonAll() {
+    OPEN.forEach(folder -> folder.abandon(true));
   }
 
   private synchronized void abandon(boolean interrupted) {

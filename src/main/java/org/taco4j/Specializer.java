@@ -50,6 +50,7 @@ import org.taco4j.solve.Pattern;
 import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.SolverPlan;
+import org.taco4j.solve.Solvers;
 
 /** The main job: a dense model and a task's images in, a specialist and its report out. */
 final class Specializer {
@@ -287,6 +288,7 @@ final class Specializer {
             evaluateSeconds,
             secondsSince(begin)),
         structureReports,
+        structured == null ? List.of() : structured.left(),
         layerReports,
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
@@ -414,8 +416,9 @@ final class Specializer {
       Pattern pattern = tasks.get(i).shape().pattern();
       if (!solver.supports(pattern)) {
         throw TacoException.usage(
-            "layer %s: solver %s cannot follow the pattern %s"
-                .formatted(chosen.get(i).name(), solver.name(), pattern));
+            "layer %s: solver %s cannot follow the pattern %s; these can: %s"
+                .formatted(
+                    chosen.get(i).name(), solver.name(), pattern, Solvers.thatSupport(pattern)));
       }
       plans.add(new LayerWise.Plan(chosen.get(i), pattern, solver));
     }

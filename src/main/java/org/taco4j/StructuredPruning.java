@@ -41,9 +41,11 @@ final class StructuredPruning {
   private record Part(Structure structure, Pattern.Columns pattern, LayerWise.Plan consumer) {}
 
   private final List<Part> parts;
+  private final List<RunReport.StructureLeft> left;
 
-  private StructuredPruning(List<Part> parts) {
+  private StructuredPruning(List<Part> parts, List<RunReport.StructureLeft> left) {
     this.parts = parts;
+    this.left = left;
   }
 
   /**
@@ -60,8 +62,8 @@ final class StructuredPruning {
         LayerDiscovery.discover(model).stream()
             .collect(Collectors.toMap(Layer::name, Function.identity()));
     Structures structures = Structures.discover(model);
-    List<String> left = new ArrayList<>();
-    structures.left().forEach(l -> left.add(l.layer() + " (" + l.reason() + ")"));
+    List<RunReport.StructureLeft> left = new ArrayList<>();
+    structures.left().forEach(l -> left.add(new RunReport.StructureLeft(l.layer(), l.reason())));
     List<Part> parts = new ArrayList<>();
     boolean leftOut = false;
     for (Structure structure : structures.found()) {
@@ -69,37 +71,36 @@ final class StructuredPruning {
         continue;
       }
       if (!layersOf(structure).allMatch(selection::chooses)) {
-        left.add(structure.name() + " (left out by --include or --exclude)");
+        left.add(
+            new RunReport.StructureLeft(structure.name(), "left out by --include or --exclude"));
         leftOut = true;
         continue;
       }
       if (structure.consumers().size() > 1) {
         left.add(
-            structure.name()
-                + " (its units are read by "
-                + structure.consumers().size()
-                + " layers: "
-                + structure.consumers().stream()
-                    .map(Structure.Consumer::layer)
-                    .collect(Collectors.joining(", "))
-                + ")");
+            new RunReport.StructureLeft(
+                structure.name(),
+                "its units are read by more than one layer: "
+                    + structure.consumers().stream()
+                        .map(Structure.Consumer::layer)
+                        .collect(Collectors.joining(", "))));
         continue;
       }
       Structure.Consumer consumer = structure.consumers().getFirst();
       Layer layer = Objects.requireNonNull(layers.get(consumer.layer()));
       if (layer.groups() != 1 || !layer.prunable()) {
         left.add(
-            structure.name()
-                + " ("
-                + layer.name()
-                + ", which reads it, cannot be solved: "
-                + layer.whyNotPrunable().orElse("it is a grouped convolution")
-                + ")");
+            new RunReport.StructureLeft(
+                structure.name(),
+                layer.name()
+                    + ", which reads it, cannot be solved: "
+                    + layer.whyNotPrunable().orElse("it is a grouped convolution")));
         continue;
       }
       int kept = keptUnits(structure, fraction, recipe.choiceFor(layer.name()).pattern());
       if (kept == structure.units()) {
-        left.add(structure.name() + " (no unit of its " + kept + " is to go)");
+        left.add(
+            new RunReport.StructureLeft(structure.name(), "no unit of its " + kept + " is to go"));
         continue;
       }
       Pattern.Columns pattern =
@@ -119,16 +120,30 @@ final class StructuredPruning {
               .formatted(
                   model.source(),
                   kinds.stream().map(StructuredPruning::word).toList(),
-                  left.isEmpty() ? "there is none" : String.join("; ", left)));
+                  left.isEmpty() ? "there is none" : text(left)));
     }
     if (!left.isEmpty()) {
       notices.add(
           "structures-left",
           model.source(),
-          left.size() + " layers keep all their outputs: " + String.join("; ", left),
+          left.size()
+              + " layers keep all their outputs, such as "
+              + text(left.subList(0, Math.min(2, left.size())))
+              + (left.size() > 2 ? "; structuresLeft of report.json has all" : ""),
           left.size());
     }
-    return new StructuredPruning(parts);
+    return new StructuredPruning(parts, left);
+  }
+
+  private static String text(List<RunReport.StructureLeft> left) {
+    return left.stream()
+        .map(l -> l.layer() + " (" + l.reason() + ")")
+        .collect(Collectors.joining("; "));
+  }
+
+  /** The layers whose outputs stay, for the report. */
+  List<RunReport.StructureLeft> left() {
+    return left;
   }
 
   /** The layers that change when units of a structure go. */

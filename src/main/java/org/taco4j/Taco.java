@@ -93,6 +93,14 @@ public final class Taco {
     return Recipe.patternOf(pattern, sparsity, null);
   }
 
+  /**
+   * Stops the runs that other threads of this process are in, for when it is about to end: what
+   * they have written is deleted but for finished layers, from which the same run goes on later.
+   */
+  public static void interruptRuns() {
+    RunFolder.abandonAll();
+  }
+
   /** A specialization that is being described. Not thread-safe. */
   public static final class Specialization {
     private Recipe recipe;

@@ -2,6 +2,7 @@ package org.taco4j.cli;
 
 import java.util.List;
 import java.util.Objects;
+import org.jline.utils.Signals;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
 import org.taco4j.common.TacoException;
@@ -28,11 +29,17 @@ import picocli.CommandLine.IVersionProvider;
     footer = {
       "",
       "Exit codes: 0 ok, 2 usage, 3 model or operator, 4 data or preprocessing, 5 numerical result",
-      "refused, 7 runtime or device unavailable, 130 interrupted."
+      "refused, 7 runtime or device unavailable, 130 interrupted (143 terminated),",
+      "1 internal error: a bug, please report it."
     })
 public final class Main implements Runnable {
   /** Exit code for what nobody foresaw: a bug. */
   private static final int INTERNAL_ERROR = 1;
+
+  /** As shells have it: 128 and the signal's number. */
+  private static final int INTERRUPTED = 130;
+
+  private static final int TERMINATED = 143;
 
   @CommandLine.Spec private CommandLine.Model.@Nullable CommandSpec spec;
 
@@ -44,7 +51,24 @@ public final class Main implements Runnable {
       // One line a message, without time and class.
       System.setProperty("java.util.logging.SimpleFormatter.format", "%5$s%6$s%n");
     }
+    endOn("INT");
+    endOn("TERM");
     System.exit(run(args));
+  }
+
+  /**
+   * Ends the process at a signal, without the shutdown hook of ONNX Runtime: it takes down the
+   * library while other threads are in it, and the process crashes.
+   */
+  private static void endOn(String signal) {
+    Signals.register(
+        signal,
+        () -> {
+          System.err.println();
+          System.err.println("taco: interrupted");
+          Taco.interruptRuns();
+          Runtime.getRuntime().halt(signal.equals("INT") ? INTERRUPTED : TERMINATED);
+        });
   }
 
   /** Runs the command line and returns its exit code. */

@@ -15,6 +15,7 @@ import org.taco4j.common.Notice;
  * @param sparsity fraction of the dense model's weights in prunable layers, left dense or not, that
  *     the compressed model does not have: they are zero, or their unit was removed
  * @param structures hidden dimensions that were made smaller
+ * @param structuresLeft layers that keep all their outputs where structured pruning was asked for
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
  */
 @JsonInclude(JsonInclude.Include.ALWAYS)
@@ -30,6 +31,7 @@ public record RunReport(
     Latency latency,
     Seconds seconds,
     List<StructureReport> structures,
+    List<StructureLeft> structuresLeft,
     List<LayerReport> layers,
     List<Notice> notices,
     Machine machine,
@@ -138,6 +140,13 @@ public record RunReport(
       @Nullable Double heldOutError,
       double damping,
       double seconds) {}
+
+  /**
+   * A layer that keeps all its outputs.
+   *
+   * @param reason for people
+   */
+  public record StructureLeft(String layer, String reason) {}
 
   /**
    * One layer of the dense model.

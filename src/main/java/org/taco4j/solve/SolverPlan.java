@@ -16,8 +16,8 @@ public final class SolverPlan {
   /**
    * The solvers, in the order of the tasks. Exact OBC goes to as many of the hybrid's layers as the
    * budget allows, the narrow ones first; a search that was asked for gets a share of the budget
-   * for each layer in proportion to its work, which the problems of a grouped convolution divide
-   * among them. Both follow from shapes alone.
+   * for each layer, half of it in proportion to its work, which the problems of a grouped
+   * convolution divide among them. Both follow from shapes alone.
    *
    * @param options whose time budget is for all layers together
    * @throws org.taco4j.common.TacoException of kind USAGE for an unknown solver
@@ -43,9 +43,12 @@ public final class SolverPlan {
     double[] work =
         tasks.stream().mapToDouble(task -> HybridObcSolver.swapSeconds(task.shape())).toArray();
     double total = Arrays.stream(work).sum();
+    long searched = Arrays.stream(work).filter(w -> w > 0).count();
     double[] seconds = new double[work.length];
     for (int i = 0; i < work.length; i++) {
-      seconds[i] = work[i] == 0 ? 0 : work[i] / total * budget / tasks.get(i).shape().groups();
+      // Half of it by work, half evenly: narrow layers need next to nothing, but not nothing.
+      double share = (work[i] / total + 1.0 / searched) / 2;
+      seconds[i] = work[i] == 0 ? 0 : share * budget / tasks.get(i).shape().groups();
     }
     return seconds;
   }

@@ -118,6 +118,11 @@ public final class Solvers {
         backend.name());
   }
 
+  /** The names of the solvers that can follow a pattern. */
+  public static List<String> thatSupport(Pattern pattern) {
+    return names().stream().filter(name -> byName(name).supports(pattern)).toList();
+  }
+
   /** Throws an exception of kind USAGE where the solver does not know the request's pattern. */
   static void requireSupport(Solver solver, SolveRequest request) {
     if (!solver.supports(request.pattern())) {
@@ -127,9 +132,7 @@ public final class Solvers {
                   request.layer(),
                   solver.name(),
                   request.pattern(),
-                  names().stream()
-                      .filter(name -> byName(name).supports(request.pattern()))
-                      .toList()));
+                  thatSupport(request.pattern())));
     }
   }
 }

@@ -102,8 +102,11 @@ final class HybridObcSolverTest {
     assertEquals(32 * swaps, HybridObcSolver.swapSeconds(grouped), 1e-9 * swaps);
     SolverPlan.Task each = new SolverPlan.Task("fast", one);
     SolverPlan.Task all = new SolverPlan.Task("fast", grouped);
-    // 33 equal problems.
-    assertArrayEquals(new double[] {1, 1}, SolverPlan.searchSeconds(List.of(each, all), 33), 1e-9);
+    // 33 equal problems: half of 66 s goes by work, 1 s to each, half evenly to the two layers.
+    assertArrayEquals(
+        new double[] {1 + 16.5, 1 + 16.5 / 32},
+        SolverPlan.searchSeconds(List.of(each, all), 66),
+        1e-9);
   }
 
   @Test

@@ -69,16 +69,23 @@ public final class AtomicFiles {
         forceNames(folder);
       }
     } catch (IOException e) {
+      throw cannotWrite(file, e, folder);
+    } finally {
       try {
+        // There is none after the move: this is for failures, of the content too.
         Files.deleteIfExists(part);
-      } catch (IOException suppressed) {
-        e.addSuppressed(suppressed);
+      } catch (IOException e) {
+        System.getLogger(AtomicFiles.class.getName())
+            .log(System.Logger.Level.WARNING, "the file " + part + " is left behind", e);
       }
-      throw new TacoException(
-          TacoException.Kind.RUNTIME,
-          file + ": cannot be written: " + e.getMessage() + roomAt(folder),
-          e);
     }
+  }
+
+  private static TacoException cannotWrite(Path file, IOException e, @Nullable Path folder) {
+    return new TacoException(
+        TacoException.Kind.RUNTIME,
+        file + ": cannot be written: " + e.getMessage() + roomAt(folder),
+        e);
   }
 
   /** Brings the names of a folder's files to the disk, where the system can. */

@@ -1,16 +1,12 @@
 package org.taco4j;
 
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.OutputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.DigestInputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
 import java.util.List;
 import java.util.zip.GZIPOutputStream;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 
 /** The files that a model is stored in. */
@@ -19,14 +15,10 @@ final class ModelFiles {
 
   /** The SHA-256 of a model's file, without external data, in hex. */
   static String sha256(Path file) {
-    try (InputStream in = Files.newInputStream(file)) {
-      DigestInputStream digest = new DigestInputStream(in, MessageDigest.getInstance("SHA-256"));
-      digest.transferTo(OutputStream.nullOutputStream());
-      return HexFormat.of().formatHex(digest.getMessageDigest().digest());
+    try {
+      return Sha256.hex(file);
     } catch (IOException e) {
       throw new TacoException(TacoException.Kind.MODEL, file + ": cannot be read: " + e, e);
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException(e);
     }
   }
 

@@ -1,9 +1,7 @@
 package org.taco4j;
 
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
@@ -22,15 +20,14 @@ final class QuantizedLayers {
   @SuppressWarnings("ArrayRecordComponent") // tensors: comparing them by value is no use
   private record Codes(Layer layer, float[][] weights, List<QuantizationGrid> grids) {}
 
-  private final Map<String, Codes> layers = new LinkedHashMap<>();
+  private final List<Codes> layers = new ArrayList<>();
 
   /** Takes down the codes of solved layers. */
   QuantizedLayers(OnnxModel solved, List<LayerWise.Outcome> outcomes) {
     for (LayerWise.Outcome outcome : outcomes) {
       if (!outcome.grids().isEmpty()) {
         Layer layer = outcome.plan().layer();
-        layers.put(
-            layer.name(), new Codes(layer, LayerWeights.unfold(solved, layer), outcome.grids()));
+        layers.add(new Codes(layer, LayerWeights.unfold(solved, layer), outcome.grids()));
       }
     }
   }
@@ -41,7 +38,7 @@ final class QuantizedLayers {
    * @param model the solved model, its rows multiplied by something positive
    */
   void store(OnnxModel model) {
-    for (Codes codes : layers.values()) {
+    for (Codes codes : layers) {
       float[][] now = LayerWeights.unfold(model, codes.layer());
       List<QuantizationGrid> grids = new ArrayList<>();
       for (int group = 0; group < now.length; group++) {

@@ -2,15 +2,12 @@ package org.taco4j;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.ObjectMapper;
-import java.nio.charset.StandardCharsets;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
+import org.taco4j.common.Sha256;
 
 /**
  * All that decides the bytes of the solved layers: two runs of which this is the same may share
@@ -23,14 +20,7 @@ record RunFingerprint(Map<String, String> parts) {
 
   /** SHA-256 in hex. */
   String sha256() {
-    try {
-      return HexFormat.of()
-          .formatHex(
-              MessageDigest.getInstance("SHA-256")
-                  .digest(toJson().getBytes(StandardCharsets.UTF_8)));
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException("every Java platform has SHA-256", e);
-    }
+    return Sha256.hex(toJson());
   }
 
   /** The names of the parts in which {@code other} differs. */

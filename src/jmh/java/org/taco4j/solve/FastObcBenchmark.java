@@ -19,7 +19,6 @@ import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.simd.GemmClock;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -87,7 +86,7 @@ public class FastObcBenchmark {
             weights,
             rows,
             cols,
-            hessian(cols, 2 * cols, random),
+            Workloads.reluHessian(cols, 2 * cols, random, backend),
             SolveRequest.naturalOrder(cols),
             Pattern.parse(pattern),
             0.01);
@@ -98,25 +97,6 @@ public class FastObcBenchmark {
     }
     System.out.printf(
         "%n%s%nerror %.5f, magnitude %.5f%n", backend.description(), error, magnitude);
-  }
-
-  private Hessian hessian(int cols, int samples, Random random) {
-    FloatMatrix x = FloatMatrix.zeros(samples, cols);
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      for (int i = 0; i < cols; i++) {
-        x.data()[x.index(s, i)] = (float) Math.max(0, random.nextGaussian() + 0.5 * common);
-      }
-    }
-    FloatMatrix gram = FloatMatrix.zeros(cols, cols);
-    backend.gemm(1, x.transposed(), x, 0, gram);
-    double[] symmetric = new double[cols * cols];
-    for (int i = 0; i < cols; i++) {
-      for (int j = 0; j < cols; j++) {
-        symmetric[i * cols + j] = gram.at(Math.max(i, j), Math.min(i, j));
-      }
-    }
-    return Hessian.ofGram(symmetric, cols, samples);
   }
 
   private double error(Solver by) {
@@ -146,8 +126,8 @@ public class FastObcBenchmark {
   /** Prints the ratio, over the second half of the runs. */
   @TearDown(Level.Trial)
   public void report() {
-    double s = median(clock);
-    double seconds = median(solve.subList(solve.size() / 2, solve.size()));
+    double s = Workloads.median(clock);
+    double seconds = Workloads.median(solve.subList(solve.size() / 2, solve.size()));
     LayerSolution solution = solver.solve(request, backend);
     System.out.printf(
         "%n%s %s: median %.1f ms = %.2f S, %.0f GFLOP/s; S = %.1f ms, %.0f GFLOP/s%n",
@@ -159,9 +139,5 @@ public class FastObcBenchmark {
         1e3 * s,
         GemmClock.gflopPerSecond(s));
     workers.close();
-  }
-
-  private static double median(List<Double> values) {
-    return values.stream().sorted().toList().get(values.size() / 2);
   }
 }

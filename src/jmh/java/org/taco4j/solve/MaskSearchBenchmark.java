@@ -174,9 +174,9 @@ public class MaskSearchBenchmark {
   /** Prints the ratios, over the second half of the runs. */
   @TearDown(Level.Trial)
   public void report() {
-    double s = median(clock);
-    double seconds = median(times.subList(times.size() / 2, times.size()));
-    double obc = median(obcTimes.subList(obcTimes.size() / 2, obcTimes.size()));
+    double s = Workloads.median(clock);
+    double seconds = Workloads.median(times.subList(times.size() / 2, times.size()));
+    double obc = Workloads.median(obcTimes.subList(obcTimes.size() / 2, obcTimes.size()));
     LayerSolution solution = improve();
     double gflop = solution.gflop() - start.gflop();
     System.out.printf(
@@ -195,9 +195,5 @@ public class MaskSearchBenchmark {
         seconds / obc,
         1e3 * s);
     workers.close();
-  }
-
-  private static double median(List<Double> values) {
-    return values.stream().sorted().toList().get(values.size() / 2);
   }
 }

@@ -20,7 +20,6 @@ import org.openjdk.jmh.annotations.TearDown;
 import org.openjdk.jmh.annotations.Warmup;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.FloatMatrix;
 import org.taco4j.compute.simd.GemmClock;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -80,7 +79,7 @@ public class ObcBenchmark {
     for (int i = 0; i < weights.length; i++) {
       weights[i] = (float) random.nextGaussian();
     }
-    request = request(weights, rows, hessian(cols, 2 * cols, random));
+    request = request(weights, rows, Workloads.reluHessian(cols, 2 * cols, random, backend));
     double error = error(solver, request);
     double fast = error(new FastObcSolver(), request);
     if (!(error < 0.9 * fast) && !(request.pattern() instanceof Pattern.RowBlock)) {
@@ -111,25 +110,6 @@ public class ObcBenchmark {
         0.01);
   }
 
-  private Hessian hessian(int cols, int samples, Random random) {
-    FloatMatrix x = FloatMatrix.zeros(samples, cols);
-    for (int s = 0; s < samples; s++) {
-      double common = random.nextGaussian();
-      for (int i = 0; i < cols; i++) {
-        x.data()[x.index(s, i)] = (float) Math.max(0, random.nextGaussian() + 0.5 * common);
-      }
-    }
-    FloatMatrix gram = FloatMatrix.zeros(cols, cols);
-    backend.gemm(1, x.transposed(), x, 0, gram);
-    double[] symmetric = new double[cols * cols];
-    for (int i = 0; i < cols; i++) {
-      for (int j = 0; j < cols; j++) {
-        symmetric[i * cols + j] = gram.at(Math.max(i, j), Math.min(i, j));
-      }
-    }
-    return Hessian.ofGram(symmetric, cols, samples);
-  }
-
   private double error(Solver by, SolveRequest problem) {
     return LayerError.relative(
         problem.weights(),
@@ -157,8 +137,8 @@ public class ObcBenchmark {
   /** Prints the ratio, over the second half of the runs. */
   @TearDown(Level.Trial)
   public void report() {
-    double s = median(clock);
-    double seconds = median(solve.subList(solve.size() / 2, solve.size()));
+    double s = Workloads.median(clock);
+    double seconds = Workloads.median(solve.subList(solve.size() / 2, solve.size()));
     double rate = solver.solve(request, backend).gflop() / seconds;
     System.out.printf(
         "%n%s %s %s: median %.1f ms = %.2f S, %.0f GFLOP/s, %.2f of what OpenBLAS' GEMM makes; S ="
@@ -173,9 +153,5 @@ public class ObcBenchmark {
         1e3 * s,
         GemmClock.gflopPerSecond(s));
     workers.close();
-  }
-
-  private static double median(List<Double> values) {
-    return values.stream().sorted().toList().get(values.size() / 2);
   }
 }

@@ -1,17 +1,11 @@
 package org.taco4j.data;
 
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
 import java.nio.charset.CharacterCodingException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.DigestInputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
-import java.util.HexFormat;
 import java.util.List;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 
 /** Reading whole files, with errors for the user. */
@@ -33,18 +27,11 @@ final class DataFiles {
 
   /** SHA-256 over the bytes of a file, in hex. */
   static String sha256(Path file) {
-    MessageDigest digest = sha256();
-    try (InputStream in = new DigestInputStream(Files.newInputStream(file), digest)) {
-      in.transferTo(OutputStream.nullOutputStream());
+    try {
+      return Sha256.hex(file);
     } catch (IOException e) {
       throw unreadable(file, e);
     }
-    return HexFormat.of().formatHex(digest.digest());
-  }
-
-  /** SHA-256 over a text as UTF-8, in hex. */
-  static String sha256(String text) {
-    return HexFormat.of().formatHex(sha256().digest(text.getBytes(StandardCharsets.UTF_8)));
   }
 
   static long size(Path file) {
@@ -60,13 +47,5 @@ final class DataFiles {
         TacoException.Kind.DATA,
         file + ": cannot be read (" + cause.getClass().getSimpleName() + ")",
         cause);
-  }
-
-  private static MessageDigest sha256() {
-    try {
-      return MessageDigest.getInstance("SHA-256");
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException("every Java platform has SHA-256", e);
-    }
   }
 }

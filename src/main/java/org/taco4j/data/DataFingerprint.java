@@ -2,6 +2,7 @@ package org.taco4j.data;
 
 import java.util.List;
 import java.util.stream.Collectors;
+import org.taco4j.common.Sha256;
 
 /** A hash of a set of labelled images, for the provenance in reports and models. */
 public final class DataFingerprint {
@@ -14,7 +15,7 @@ public final class DataFingerprint {
    * @throws org.taco4j.common.TacoException of kind DATA when a file cannot be read
    */
   public static String of(List<TaskClass> classes, List<ImageFile> files) {
-    return DataFiles.sha256(
+    return Sha256.hex(
         files.stream()
             .map(
                 file ->
@@ -35,7 +36,7 @@ public final class DataFingerprint {
    * @throws org.taco4j.common.TacoException of kind DATA when a file cannot be read
    */
   public static String inOrder(List<ImageFile> files) {
-    return DataFiles.sha256(
+    return Sha256.hex(
         files.stream()
             .map(file -> file.classIndex() + " " + DataFiles.sha256(file.path()) + "\n")
             .collect(Collectors.joining()));

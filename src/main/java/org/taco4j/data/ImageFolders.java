@@ -13,6 +13,7 @@ import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
 import org.taco4j.common.Notices;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 import org.taco4j.data.FolderScan.ClassFolder;
 import org.taco4j.data.FolderScan.Found;
@@ -520,7 +521,7 @@ public final class ImageFolders {
    * depend on another's.
    */
   private static <T> List<T> shuffled(List<T> items, long seed, String purpose, String folder) {
-    String hash = DataFiles.sha256(seed + "/" + purpose + "/" + folder);
+    String hash = Sha256.hex(seed + "/" + purpose + "/" + folder);
     long mixed = ByteBuffer.wrap(HexFormat.of().parseHex(hash)).getLong();
     List<T> copy = new ArrayList<>(items);
     Collections.shuffle(copy, new Random(mixed));

@@ -15,7 +15,6 @@ import java.io.OutputStream;
 import java.nio.file.Path;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.Collection;
 import java.util.HashSet;
 import java.util.HexFormat;
@@ -27,6 +26,7 @@ import java.util.TreeMap;
 import java.util.function.Consumer;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.AtomicFiles;
+import org.taco4j.common.Sha256;
 
 /**
  * An ONNX model in memory that can be edited. What is not edited is written back as it was, byte
@@ -106,7 +106,7 @@ public final class OnnxModel {
   public String sha256() {
     GraphProto graph = proto.getGraph();
     try {
-      MessageDigest digest = MessageDigest.getInstance("SHA-256");
+      MessageDigest digest = Sha256.create();
       try (OutputStream out = new DigestOutputStream(OutputStream.nullOutputStream(), digest)) {
         // The weights one by one: together they may be more than one message can be.
         proto.toBuilder().setGraph(graph.toBuilder().clearInitializer()).build().writeTo(out);
@@ -115,8 +115,8 @@ public final class OnnxModel {
         }
       }
       return HexFormat.of().formatHex(digest.digest());
-    } catch (IOException | NoSuchAlgorithmException e) {
-      throw new IllegalStateException("a hash in memory, that every Java platform has", e);
+    } catch (IOException e) {
+      throw new IllegalStateException("a stream that takes everything", e);
     }
   }
 

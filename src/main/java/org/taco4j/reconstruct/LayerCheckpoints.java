@@ -17,8 +17,6 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.DigestInputStream;
 import java.security.DigestOutputStream;
-import java.security.MessageDigest;
-import java.security.NoSuchAlgorithmException;
 import java.util.Arrays;
 import java.util.HexFormat;
 import java.util.List;
@@ -28,6 +26,7 @@ import org.jspecify.annotations.Nullable;
 import org.taco4j.common.AtomicFiles;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.Layer;
 
@@ -139,7 +138,7 @@ public final class LayerCheckpoints {
     AtomicFiles.writeDurably(
         file(finished.outcome().plan()),
         file -> {
-          DigestOutputStream digest = new DigestOutputStream(file, sha256());
+          DigestOutputStream digest = new DigestOutputStream(file, Sha256.create());
           DataOutputStream out = new DataOutputStream(digest);
           byte[] json = JSON.writeValueAsBytes(head);
           out.write(MAGIC);
@@ -173,7 +172,7 @@ public final class LayerCheckpoints {
 
   private Finished read(InputStream file, long size, LayerWise.Plan plan) throws IOException {
     Layer layer = plan.layer();
-    DigestInputStream digest = new DigestInputStream(file, sha256());
+    DigestInputStream digest = new DigestInputStream(file, Sha256.create());
     DataInputStream in = new DataInputStream(digest);
     if (!Arrays.equals(in.readNBytes(MAGIC.length), MAGIC)) {
       throw new IOException("no checkpoint file");
@@ -207,7 +206,7 @@ public final class LayerCheckpoints {
 
   private Path file(LayerWise.Plan plan) {
     String name = stage + "\n" + plan.layer().name();
-    byte[] hash = sha256().digest(name.getBytes(StandardCharsets.UTF_8));
+    byte[] hash = Sha256.create().digest(name.getBytes(StandardCharsets.UTF_8));
     return folder.resolve(PREFIX + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
   }
 
@@ -261,14 +260,6 @@ public final class LayerCheckpoints {
     for (int start = 0; start < values.length; start += chunk) {
       in.readFully(bytes.array());
       bytes.asFloatBuffer().get(values, start, chunk);
-    }
-  }
-
-  private static MessageDigest sha256() {
-    try {
-      return MessageDigest.getInstance("SHA-256");
-    } catch (NoSuchAlgorithmException e) {
-      throw new IllegalStateException("every Java platform has SHA-256", e);
     }
   }
 }

@@ -28,6 +28,7 @@ class PackageDependenciesTest {
     "compute, 'common'",
     "solve, 'common compute'",
     "runtime, 'common onnx'",
+    "execute, 'common onnx'",
     "export, 'common onnx solve'",
     "calibrate, 'common onnx data runtime compute'",
     "reconstruct, 'common onnx data runtime compute solve calibrate'",

@@ -10,7 +10,8 @@ import org.jspecify.annotations.Nullable;
 public final class Nodes {
   private Nodes() {}
 
-  static @Nullable AttributeProto attribute(NodeProto node, String name) {
+  /** An attribute; null where the node does not have it. */
+  public static @Nullable AttributeProto attribute(NodeProto node, String name) {
     for (AttributeProto attribute : node.getAttributeList()) {
       if (attribute.getName().equals(name)) {
         return attribute;
@@ -47,7 +48,8 @@ public final class Nodes {
     return node.getOpType().equals(opType) && isDefaultDomain(node.getDomain());
   }
 
-  static boolean isDefaultDomain(String domain) {
+  /** Whether this is the domain of the ONNX standard, under either of its names. */
+  public static boolean isDefaultDomain(String domain) {
     return domain.isEmpty() || domain.equals("ai.onnx");
   }
 

@@ -31,7 +31,7 @@ public final class TensorData {
   }
 
   /** ONNX name of an element type, such as FLOAT. */
-  static String typeName(int dataType) {
+  public static String typeName(int dataType) {
     DataType type = DataType.forNumber(dataType);
     return type == null ? "type " + dataType : type.name();
   }

@@ -36,7 +36,8 @@ public final class Ort {
     return run(model.toBytes(), Map.of(model.inputs().getFirst().name(), input));
   }
 
-  static Map<String, Tensor> run(byte[] model, Map<String, Tensor> inputs) {
+  /** All FLOAT outputs of the model. */
+  public static Map<String, Tensor> run(byte[] model, Map<String, Tensor> inputs) {
     OrtEnvironment environment = OrtEnvironment.getEnvironment();
     Map<String, OnnxTensor> feeds = new LinkedHashMap<>();
     try (OrtSession session = session(environment, model)) {

@@ -1,0 +1,58 @@
+package org.taco4j.execute;
+
+import java.util.Optional;
+import org.bytedeco.openblas.global.openblas_nolapack;
+import org.bytedeco.pytorch.global.torch;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.TacoException;
+
+/**
+ * Loads libtorch, once, and keeps it at one thread per operator: with more, sums would be cut by
+ * the number of threads, and the same seed would not give the same bytes. Work is spread by running
+ * several executions side by side instead.
+ */
+final class LibTorch {
+  private LibTorch() {}
+
+  private static final class Holder {
+    static final @Nullable String FAILURE = load();
+  }
+
+  private static @Nullable String load() {
+    try {
+      openblas_nolapack.blas_set_num_threads(1);
+      torch.set_num_threads(1);
+      return null;
+    } catch (LinkageError e) {
+      return String.valueOf(e.getMessage()).lines().findFirst().orElse(e.toString());
+    }
+  }
+
+  /** Why libtorch cannot be used here; empty where it can. */
+  static Optional<String> unavailable() {
+    return Optional.ofNullable(Holder.FAILURE);
+  }
+
+  /**
+   * To be called on each thread before it computes: OpenMP, and with it oneDNN, keeps the number of
+   * threads for each calling thread.
+   *
+   * @throws TacoException of kind RUNTIME when libtorch cannot be loaded
+   */
+  static void enter() {
+    if (Holder.FAILURE != null) {
+      throw TacoException.runtime(
+          "libtorch cannot be loaded: "
+              + Holder.FAILURE
+              + "; it needs natives of org.bytedeco:pytorch for this platform on the class path");
+    }
+    torch.set_num_threads(1);
+  }
+
+  /** What libtorch says of an error, without its stack of native frames. */
+  static String message(RuntimeException e) {
+    String message = String.valueOf(e.getMessage());
+    int frames = message.indexOf("Exception raised from");
+    return (frames < 0 ? message : message.substring(0, frames)).strip();
+  }
+}

@@ -14,6 +14,8 @@ import org.taco4j.tune.Optimizer.Schedule;
  * @param passes over the images
  * @param batch images of an optimizer step; a pass over fewer has one step
  * @param augmentation random changes of the images, drawn anew in each pass; empty for none
+ * @param holdOut whether a quarter of the images is set aside to choose the best pass, where there
+ *     are enough and no others are given for that
  * @param patience passes without a better held-out loss after which tuning stops early; 0: never
  * @param seed of the order of images, their changes, and the choice of those held out
  * @param microBatch images that run through the models together, to bound memory: the gradient of a
@@ -26,6 +28,7 @@ public record TuneSettings(
     int passes,
     int batch,
     Optional<Augmentation> augmentation,
+    boolean holdOut,
     int patience,
     long seed,
     int microBatch) {
@@ -55,6 +58,7 @@ public record TuneSettings(
         300,
         128,
         Optional.empty(),
+        true,
         50,
         0,
         0);
@@ -73,6 +77,7 @@ public record TuneSettings(
         100,
         16,
         Optional.of(Augmentation.torchvision()),
+        true,
         0,
         0,
         0);
@@ -81,13 +86,13 @@ public record TuneSettings(
   /** This with another objective. */
   public TuneSettings withObjective(Objective newObjective) {
     return new TuneSettings(
-        newObjective, optimizer, passes, batch, augmentation, patience, seed, microBatch);
+        newObjective, optimizer, passes, batch, augmentation, holdOut, patience, seed, microBatch);
   }
 
   /** This with another optimizer. */
   public TuneSettings withOptimizer(Optimizer newOptimizer) {
     return new TuneSettings(
-        objective, newOptimizer, passes, batch, augmentation, patience, seed, microBatch);
+        objective, newOptimizer, passes, batch, augmentation, holdOut, patience, seed, microBatch);
   }
 
   /** This with another learning rate. */
@@ -98,36 +103,42 @@ public record TuneSettings(
   /** This with another number of passes. */
   public TuneSettings withPasses(int newPasses) {
     return new TuneSettings(
-        objective, optimizer, newPasses, batch, augmentation, patience, seed, microBatch);
+        objective, optimizer, newPasses, batch, augmentation, holdOut, patience, seed, microBatch);
   }
 
   /** This with another batch. */
   public TuneSettings withBatch(int newBatch) {
     return new TuneSettings(
-        objective, optimizer, passes, newBatch, augmentation, patience, seed, microBatch);
+        objective, optimizer, passes, newBatch, augmentation, holdOut, patience, seed, microBatch);
   }
 
   /** This with other random changes of the images, or none. */
   public TuneSettings withAugmentation(Optional<Augmentation> newAugmentation) {
     return new TuneSettings(
-        objective, optimizer, passes, batch, newAugmentation, patience, seed, microBatch);
+        objective, optimizer, passes, batch, newAugmentation, holdOut, patience, seed, microBatch);
+  }
+
+  /** This with a quarter of the images held out, or none. */
+  public TuneSettings withHoldOut(boolean newHoldOut) {
+    return new TuneSettings(
+        objective, optimizer, passes, batch, augmentation, newHoldOut, patience, seed, microBatch);
   }
 
   /** This with another patience. */
   public TuneSettings withPatience(int newPatience) {
     return new TuneSettings(
-        objective, optimizer, passes, batch, augmentation, newPatience, seed, microBatch);
+        objective, optimizer, passes, batch, augmentation, holdOut, newPatience, seed, microBatch);
   }
 
   /** This with another seed. */
   public TuneSettings withSeed(long newSeed) {
     return new TuneSettings(
-        objective, optimizer, passes, batch, augmentation, patience, newSeed, microBatch);
+        objective, optimizer, passes, batch, augmentation, holdOut, patience, newSeed, microBatch);
   }
 
   /** This with another micro-batch. */
   public TuneSettings withMicroBatch(int newMicroBatch) {
     return new TuneSettings(
-        objective, optimizer, passes, batch, augmentation, patience, seed, newMicroBatch);
+        objective, optimizer, passes, batch, augmentation, holdOut, patience, seed, newMicroBatch);
   }
 }

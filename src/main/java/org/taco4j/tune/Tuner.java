@@ -160,7 +160,7 @@ public final class Tuner {
       parameters = parameters();
       TrainingImages images =
           TrainingImages.load(task.images(), task.preprocessor(), memory, workers, notices);
-      if (task.heldOut().isEmpty()) {
+      if (task.heldOut().isEmpty() && settings.holdOut()) {
         HoldOut split =
             HoldOut.split(
                 images.files().stream().map(file -> file.classIndex()).toList(), settings.seed());
@@ -169,9 +169,12 @@ public final class Tuner {
       } else {
         train = images;
         heldOut =
-            TrainingImages.load(task.heldOut(), task.preprocessor(), memory, workers, notices);
+            task.heldOut().isEmpty()
+                ? null
+                : TrainingImages.load(
+                    task.heldOut(), task.preprocessor(), memory, workers, notices);
       }
-      if (heldOut == null) {
+      if (heldOut == null && settings.holdOut()) {
         notices.add(
             "no-held-out-images",
             "tuning",

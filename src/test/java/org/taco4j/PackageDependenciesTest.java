@@ -32,6 +32,7 @@ class PackageDependenciesTest {
     "export, 'common onnx solve'",
     "calibrate, 'common onnx data runtime compute'",
     "reconstruct, 'common onnx data runtime compute solve calibrate'",
+    "tune, 'common onnx data runtime execute'",
     "bench, 'common onnx data runtime'",
     "report, 'common'",
   })

@@ -1,5 +1,8 @@
 package org.taco4j.data;
 
+import static org.taco4j.data.Preprocessing.Filter.NEAREST;
+
+import java.util.random.RandomGenerator;
 import org.taco4j.common.TacoException;
 import org.taco4j.data.Preprocessing.ChannelOrder;
 import org.taco4j.data.Preprocessing.Layout;
@@ -81,9 +84,50 @@ public final class Preprocessor {
    *     [3, rows, columns] or [rows, columns, 3]
    */
   public void apply(RgbImage image, float[] out, int offset) {
+    normalise(resizeAndCrop(image), out, offset);
+  }
+
+  /**
+   * Writes the tensor of {@code image} after a random crop, which takes the place of resize and
+   * centre crop, and perhaps a flip.
+   *
+   * @param random decides
+   * @param out as for {@link #apply(RgbImage, float[], int)}
+   */
+  public void apply(
+      RgbImage image, Augmentation augmentation, RandomGenerator random, float[] out, int offset) {
     int width = preprocessing.cropWidth();
     int height = preprocessing.cropHeight();
-    byte[] rgb = resizeAndCrop(image).rgb();
+    Augmentation.Draw draw = augmentation.draw(image.width(), image.height(), random);
+    // Cropped first: the filter must not see pixels outside of the crop.
+    RgbImage cropped = Resampler.resize(image, image.width(), image.height(), NEAREST, draw.crop());
+    RgbImage resized =
+        Resampler.resize(
+            cropped,
+            width,
+            height,
+            preprocessing.filter(),
+            new Resampler.Window(0, 0, width, height));
+    normalise(draw.flip() ? flipped(resized) : resized, out, offset);
+  }
+
+  private static RgbImage flipped(RgbImage image) {
+    byte[] out = new byte[image.rgb().length];
+    int width = image.width();
+    for (int y = 0; y < image.height(); y++) {
+      for (int x = 0; x < width; x++) {
+        int from = 3 * (y * width + x);
+        System.arraycopy(image.rgb(), from, out, 3 * (y * width + width - 1 - x), 3);
+      }
+    }
+    return new RgbImage(width, image.height(), out);
+  }
+
+  /** Writes an image of the size of the crop. */
+  private void normalise(RgbImage image, float[] out, int offset) {
+    int width = preprocessing.cropWidth();
+    int height = preprocessing.cropHeight();
+    byte[] rgb = image.rgb();
     int pixels = width * height;
     boolean planar = preprocessing.layout() == Layout.NCHW;
     for (int channel = 0; channel < 3; channel++) {

@@ -293,37 +293,55 @@ public final class OnnxModel {
   }
 
   /**
-   * Replaces the tensor of an initializer or Constant node; another shape goes to the declaration
+   * Replaces the tensors of initializers or Constant nodes; another shape goes to the declaration
    * of an equally named graph input, too.
+   *
+   * @param tensors by the names of the constants that they replace
+   * @throws IllegalArgumentException for a name that is no constant's
    */
-  void setConstant(String name, TensorProto tensor) {
+  public void setConstants(Map<String, TensorProto> tensors) {
     GraphIndex before = index();
-    int initializer = before.initializer(name);
-    TensorProto old = before.stored(name);
-    if (old == null) {
-      throw new IllegalArgumentException("no constant '" + name + "'");
+    Set<String> reshaped = new HashSet<>();
+    for (Map.Entry<String, TensorProto> entry : tensors.entrySet()) {
+      TensorProto old = before.stored(entry.getKey());
+      if (old == null) {
+        throw new IllegalArgumentException("no constant '" + entry.getKey() + "'");
+      }
+      if (!old.getDimsList().equals(entry.getValue().getDimsList())) {
+        reshaped.add(entry.getKey());
+      }
     }
-    boolean sameShape = old.getDimsList().equals(tensor.getDimsList());
     LayerDiscovery.Found layers = found;
     edit(
         graph -> {
-          if (initializer >= 0) {
-            graph.setInitializer(initializer, tensor);
-          } else {
-            int node = before.producer(name);
-            graph.setNode(node, constantNode(graph.getNode(node), tensor));
-          }
-          for (int i = 0; i < graph.getInputCount() && !sameShape; i++) {
-            if (graph.getInput(i).getName().equals(name)) {
+          tensors.forEach(
+              (name, tensor) -> {
+                int initializer = before.initializer(name);
+                if (initializer >= 0) {
+                  graph.setInitializer(initializer, tensor.toBuilder().setName(name));
+                } else {
+                  int node = before.producer(name);
+                  graph.setNode(node, constantNode(graph.getNode(node), tensor));
+                }
+              });
+          for (int i = 0; i < graph.getInputCount(); i++) {
+            String name = graph.getInput(i).getName();
+            TensorProto tensor = tensors.get(name);
+            if (tensor != null && reshaped.contains(name)) {
               graph.setInput(i, declare(name, tensor));
             }
           }
         });
-    if (sameShape) {
+    if (reshaped.isEmpty()) {
       // Layers know shapes and names, no values: what was found stays true.
       index = before.with(proto.getGraph());
       found = layers;
     }
+  }
+
+  /** {@link #setConstants} for one. */
+  void setConstant(String name, TensorProto tensor) {
+    setConstants(Map.of(name, tensor));
   }
 
   /**

@@ -158,7 +158,7 @@ public final class TensorData {
    *
    * @throws TacoException of kind NUMERICAL for a value that is not finite in the tensor's type
    */
-  static TensorProto withFloats(TensorProto tensor, float[] values) {
+  public static TensorProto withFloats(TensorProto tensor, float[] values) {
     if (values.length != size(tensor)) {
       throw new IllegalArgumentException(
           values.length + " values for " + tensor.getName() + tensor.getDimsList());
@@ -262,6 +262,19 @@ public final class TensorData {
             .setRawData(UnsafeByteOperations.unsafeWrap(new byte[Math.toIntExact(bytes)]))
             .build();
     return withFloats(empty, values);
+  }
+
+  /** A new 1-D INT64 tensor. */
+  public static TensorProto ofLongs(String name, long... values) {
+    TensorProto.Builder tensor =
+        TensorProto.newBuilder()
+            .setName(name)
+            .setDataType(DataType.INT64_VALUE)
+            .addDims(values.length);
+    for (long value : values) {
+      tensor.addInt64Data(value);
+    }
+    return tensor.build();
   }
 
   /** The elements of an INT64 or INT32 tensor. */

@@ -5,13 +5,17 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
+import java.util.Optional;
 import java.util.Set;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.data.ImageBatches;
+import org.taco4j.data.ImageFile;
+import org.taco4j.data.Preprocessor;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
@@ -20,11 +24,12 @@ import org.taco4j.reconstruct.ChannelCorrection;
 import org.taco4j.reconstruct.LayerCheckpoints;
 import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.reconstruct.Sequential;
+import org.taco4j.report.RunReport;
 import org.taco4j.solve.Damping;
 
 /**
- * Solving of layers and the channel correction after it, for removal of units and for that of
- * weights, with the time that they took together.
+ * Compression of one copy of a model on some images: removal of units, solving of layers with what
+ * belongs to it, tuning; with the time that each took.
  */
 final class Compression {
   private final Recipe recipe;
@@ -32,14 +37,44 @@ final class Compression {
   private final Backend backend;
   private final RunFolder folder;
   private final LayerCheckpoints checkpoints;
-  private final ImageBatches calibration;
-  private final @Nullable ImageBatches heldOut;
-  private final ImageBatches correctionImages;
+  private final Images images;
   private final RunLog log;
   private final Notices notices;
   private double calibrateSeconds;
   private double solveSeconds;
   private double correctSeconds;
+  private double tuneSeconds;
+
+  /**
+   * The images that compression sees.
+   *
+   * @param files the calibration images
+   * @param labelled whether their class indices are those of the task
+   * @param calibration the same as batches
+   * @param heldOut on which layer errors are measured; null for none
+   * @param correction for the channel correction
+   */
+  record Images(
+      List<ImageFile> files,
+      boolean labelled,
+      ImageBatches calibration,
+      @Nullable ImageBatches heldOut,
+      ImageBatches correction) {}
+
+  /**
+   * A compressed copy.
+   *
+   * @param untuned the model before tuning; null where there was no tuning
+   * @param unitOutcomes of the layers that read removed units
+   * @param outcomes of the pruned layers
+   */
+  record Compressed(
+      OnnxModel model,
+      @Nullable OnnxModel untuned,
+      List<LayerWise.Outcome> unitOutcomes,
+      List<LayerWise.Outcome> outcomes,
+      RunReport.@Nullable Tuning tuning,
+      Optional<String> failure) {}
 
   Compression(
       Recipe recipe,
@@ -47,9 +82,7 @@ final class Compression {
       Backend backend,
       RunFolder folder,
       LayerCheckpoints checkpoints,
-      ImageBatches calibration,
-      @Nullable ImageBatches heldOut,
-      ImageBatches correctionImages,
+      Images images,
       RunLog log,
       Notices notices) {
     this.recipe = recipe;
@@ -57,11 +90,69 @@ final class Compression {
     this.backend = backend;
     this.folder = folder;
     this.checkpoints = checkpoints;
-    this.calibration = calibration;
-    this.heldOut = heldOut;
-    this.correctionImages = correctionImages;
+    this.images = images;
     this.log = log;
     this.notices = notices;
+  }
+
+  double tuneSeconds() {
+    return tuneSeconds;
+  }
+
+  /**
+   * Compresses a model: units first, then weights, then tuning.
+   *
+   * @param dense not changed
+   * @param structured which units to remove; null for none
+   * @param plans for the layers of the dense model; empty where units only are removed
+   * @param planner plans for the layers of a model without its removed units
+   */
+  Compressed compress(
+      OnnxModel dense,
+      @Nullable StructuredPruning structured,
+      List<LayerWise.Plan> plans,
+      Function<OnnxModel, List<LayerWise.Plan>> planner,
+      int classes,
+      Preprocessor preprocessor) {
+    OnnxModel compressed = dense.copy();
+    List<LayerWise.Outcome> unitOutcomes = List.of();
+    if (structured != null) {
+      unitOutcomes = run("units", dense, compressed, structured.plans());
+      structured.remove(compressed);
+    }
+    List<LayerWise.Outcome> outcomes = List.of();
+    if (!plans.isEmpty()) {
+      // Without its removed units the model is another one: what its layers read has changed.
+      OnnxModel reference = structured == null ? dense : compressed.copy();
+      outcomes =
+          run(
+              "weights",
+              reference,
+              compressed,
+              structured == null ? plans : planner.apply(compressed));
+    }
+    if (!Tuning.isAsked(recipe)) {
+      return new Compressed(compressed, null, unitOutcomes, outcomes, null, Optional.empty());
+    }
+    long start = System.nanoTime();
+    Set<String> pruned =
+        outcomes.stream().map(o -> o.plan().layer().name()).collect(Collectors.toSet());
+    Tuning.Result tuned =
+        new Tuning(recipe, backend.workers(), log, notices, memory())
+            .tune(
+                dense,
+                compressed,
+                LayerDiscovery.discover(compressed).stream()
+                    .filter(layer -> pruned.contains(layer.name()))
+                    .toList(),
+                images.files(),
+                images.labelled(),
+                classes,
+                preprocessor,
+                checkpoints.fileOf("tuning"));
+    tuneSeconds += (System.nanoTime() - start) / 1e9;
+    return new Compressed(
+        tuned.model(), compressed, unitOutcomes, outcomes, tuned.report(), tuned.failure());
   }
 
   double calibrateSeconds() {
@@ -83,7 +174,7 @@ final class Compression {
    * @param reference not changed
    * @param compressed a copy of it, whose weights are changed
    */
-  List<LayerWise.Outcome> run(
+  private List<LayerWise.Outcome> run(
       String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
     Workers workers = backend.workers();
     LayerWise.Result solved = solve(stage, reference, compressed, plans);
@@ -106,14 +197,21 @@ final class Compression {
     SolveProgress progress = new SolveProgress(plans.size());
     if (!recipe.isSequential()) {
       return new LayerWise(reference, compressed, backend, backend.workers(), notices, saved)
-          .run(plans, damping, memory(), calibration, heldOut, progress);
+          .run(plans, damping, memory(), images.calibration(), images.heldOut(), progress);
     }
     LayerWise.Result[] result = new LayerWise.Result[1];
     folder.withScratch(
         scratch ->
             result[0] =
                 new Sequential(reference, compressed, backend, notices, saved)
-                    .run(plans, damping, memory(), scratch, calibration, heldOut, progress));
+                    .run(
+                        plans,
+                        damping,
+                        memory(),
+                        scratch,
+                        images.calibration(),
+                        images.heldOut(),
+                        progress));
     return result[0];
   }
 
@@ -150,7 +248,7 @@ final class Compression {
     }
     log.stage("channel correction", layers.size());
     new ChannelCorrection(reference, compressed, workers, notices)
-        .correct(layers, correctionImages, memory(), scratch, log::step);
+        .correct(layers, images.correction(), memory(), scratch, log::step);
   }
 
   /** Passes on what the layer-wise solving says. */

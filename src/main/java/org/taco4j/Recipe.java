@@ -62,6 +62,12 @@ import org.taco4j.solve.Solvers;
  *     towards the dense outputs) or {@code layerwise} (each layer on its own)
  * @param correct {@code mean-variance} or {@code none}: the channel correction after layer-wise
  *     solving
+ * @param tune {@code none}, {@code probe}, {@code taco-v1} or {@code taco-tmlr}: what is trained
+ *     after compression
+ * @param tunePasses over the calibration images
+ * @param tuneRate the learning rate at the start
+ * @param tuneCrop least part of an image's area that random crops keep
+ * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param include globs over layer names: only these are pruned
  * @param exclude globs over layer names: these are left dense
  * @param layers what is different for some layers; the first rule that matches counts
@@ -102,6 +108,11 @@ public record Recipe(
     @Nullable List<String> structures,
     @Nullable String reconstruct,
     @Nullable String correct,
+    @Nullable String tune,
+    @Nullable Integer tunePasses,
+    @Nullable Double tuneRate,
+    @Nullable Double tuneCrop,
+    @Nullable String comparePtc,
     @Nullable List<String> include,
     @Nullable List<String> exclude,
     @Nullable List<LayerRule> layers,
@@ -189,6 +200,7 @@ public record Recipe(
             Map.entry("time-budget", SolverOptions.defaults().timeBudget()),
             Map.entry("refit", "ls"),
             Map.entry("precision", "auto"),
+            Map.entry("tune", "none"),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),
@@ -341,6 +353,7 @@ public record Recipe(
               + " is for --reconstruct layerwise; the sequential form fits each layer's outputs"
               + " itself");
     }
+    Tuning.check(full);
     boolean onlyOtherwiseCompressed =
         sparsity == null && pattern == null && (structured != null || bits != null);
     Pattern general =
@@ -422,7 +435,7 @@ public record Recipe(
   /** What of this recipe decides the bytes of the specialist, given the model and the images. */
   Recipe forProvenance() {
     ObjectNode tree = YAML.valueToTree(this);
-    tree.remove(List.of("model", "data", "labels", "threads", "memory", "backend"));
+    tree.remove(List.of("model", "data", "labels", "compare-ptc", "threads", "memory", "backend"));
     return YAML.convertValue(tree, Recipe.class);
   }
 

@@ -11,6 +11,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Function;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -40,6 +41,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.reconstruct.LayerCheckpoints;
 import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
@@ -81,6 +83,9 @@ final class Specializer {
   private final RunLog log;
   private final Notices notices;
 
+  /** Of a tuning that had to stop; the run fails, once its folder is there. */
+  private Optional<String> failure = Optional.empty();
+
   Specializer(Recipe recipe, Path out, boolean overwrite, Progress progress) {
     this.recipe = recipe.resolved();
     this.selection = new LayerSelection(this.recipe);
@@ -98,6 +103,9 @@ final class Specializer {
     List<Path> inputs = new ArrayList<>();
     inputs.add(Path.of(Objects.requireNonNull(recipe.model())));
     Objects.requireNonNull(recipe.data()).forEach(folder -> inputs.add(Path.of(folder)));
+    if (recipe.comparePtc() != null) {
+      inputs.add(Path.of(recipe.comparePtc()));
+    }
     RunFolder.refuseInputsIn(out, inputs);
     try (RunFolder folder = RunFolder.begin(out, overwrite, log::say);
         Workers workers = new Workers(Objects.requireNonNull(recipe.threads()))) {
@@ -106,6 +114,10 @@ final class Specializer {
       folder.write(work -> ReportFiles.write(work, report));
       folder.write("run.log", f -> AtomicFiles.writeString(f, log.text()));
       folder.commit();
+      failure.ifPresent(
+          text -> {
+            throw TacoException.numerical(text + "; the best model before that is in " + out);
+          });
       return report;
     }
   }
@@ -143,8 +155,14 @@ final class Specializer {
               + data.classes().getFirst().name()
               + "; a classifier needs at least two");
     }
+    PtcComparison generic =
+        recipe.comparePtc() == null
+            ? null
+            : PtcComparison.load(
+                Path.of(recipe.comparePtc()), genericRequest(source, outputs), data, notices);
     OnnxModel dense = source.copy();
     List<String> folded = BatchNormFolding.fold(dense);
+    OnnxModel whole = dense.copy();
     restrictHead(dense, data.classes(), outputs);
     List<Layer> layers = LayerDiscovery.discover(dense);
     selection.requireMatches(layers, recipe);
@@ -177,45 +195,29 @@ final class Specializer {
     checkAboveChance(denseAccuracy, data.classes().size(), preprocessing);
 
     // Compression.
-    OnnxModel compressed = dense.copy();
-    ImageBatches calibration =
-        new ImageBatches(data.calibration(), preprocessor, batch, workers, notices);
-    ImageBatches heldOut =
-        data.heldOut().isEmpty()
-            ? null
-            : new ImageBatches(data.heldOut(), preprocessor, batch, workers, notices);
+    LayerCheckpoints checkpoints =
+        folder.checkpoints(
+            fingerprint(dense, structured, plans, data, generic, preprocessing, backend), notices);
+    Function<List<ImageFile>, ImageBatches> batches =
+        files -> new ImageBatches(files, preprocessor, batch, workers, notices);
     Compression compression =
         new Compression(
             recipe,
             selection,
             backend,
             folder,
-            folder.checkpoints(
-                fingerprint(dense, structured, plans, data, preprocessing, backend), notices),
-            calibration,
-            heldOut,
-            new ImageBatches(
-                correctionImages(data.calibration()), preprocessor, batch, workers, notices),
+            checkpoints.ofStage("taco"),
+            images(data.calibration(), true, data.heldOut(), batches),
             log,
             notices);
-    List<LayerWise.Outcome> unitOutcomes = List.of();
-    List<RunReport.StructureReport> structureReports = List.of();
-    if (structured != null) {
-      unitOutcomes = compression.run("units", dense, compressed, structured.plans());
-      structureReports = structured.reports(unitOutcomes);
-      structured.remove(compressed);
-    }
-    List<LayerWise.Outcome> outcomes = List.of();
-    if (!plans.isEmpty()) {
-      // Without its removed units the model is another one: what its layers read has changed.
-      OnnxModel reference = structured == null ? dense : compressed.copy();
-      outcomes =
-          compression.run(
-              "weights",
-              reference,
-              compressed,
-              structured == null ? plans : plan(compressed, LayerDiscovery.discover(compressed)));
-    }
+    Function<OnnxModel, List<LayerWise.Plan>> planner =
+        model -> plan(model, LayerDiscovery.discover(model));
+    Compression.Compressed result =
+        compression.compress(
+            dense, structured, plans, planner, data.classes().size(), preprocessor);
+    OnnxModel compressed = result.model();
+    List<RunReport.StructureReport> structureReports =
+        structured == null ? List.of() : structured.reports(result.unitOutcomes());
 
     // What goes out is written first, and measured as it was written.
     compressed.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessing.toJson());
@@ -235,6 +237,18 @@ final class Specializer {
       compressedAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
     }
     log.say("compressed: " + describe(compressedAccuracy));
+    RunReport.TopOne untuned = null;
+    if (result.untuned() != null) {
+      try (Session session = Session.open(result.untuned(), 1)) {
+        Accuracy accuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+        log.say("before tuning: " + describe(accuracy));
+        untuned =
+            accuracy.images() == 0
+                ? null
+                : new RunReport.TopOne(
+                    accuracy.top1(), accuracy.top1Low(), accuracy.top1High(), accuracy.images());
+      }
+    }
     log.stage("latency, dense and compressed in turns", 0);
     LatencyComparison latency;
     try (Session a = Session.open(writtenDense, LATENCY_THREADS);
@@ -252,10 +266,28 @@ final class Specializer {
     Map<String, Long> nonZeros = nonZeros(specialist, layers);
     long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
     List<RunReport.LayerReport> layerReports =
-        layerReports(layers, structured, unitOutcomes, outcomes, nonZeros, macs);
+        layerReports(layers, structured, result.unitOutcomes(), result.outcomes(), nonZeros, macs);
     RunReport.ModelResult denseResult =
         result(denseAccuracy, writtenDense, sum(denseNonZeros), sum(macs));
     ModelFiles.delete(writtenDense);
+    RunReport.PtcComparison ptc =
+        generic == null
+            ? null
+            : comparePtc(
+                generic,
+                whole,
+                dense,
+                compressed,
+                structured,
+                plans,
+                planner,
+                data,
+                preprocessor,
+                batches,
+                backend,
+                folder,
+                checkpoints);
+    failure = result.failure();
     return new RunReport(
         RunReport.SCHEMA_VERSION,
         new RunReport.Tool("taco4j", Taco.version(), Session.runtimeVersion()),
@@ -284,9 +316,12 @@ final class Specializer {
             compression.calibrateSeconds(),
             compression.solveSeconds(),
             compression.correctSeconds(),
-            0,
+            compression.tuneSeconds(),
             evaluateSeconds,
             secondsSince(begin)),
+        untuned,
+        result.tuning(),
+        ptc,
         structureReports,
         structured == null ? List.of() : structured.left(),
         layerReports,
@@ -295,12 +330,78 @@ final class Specializer {
         recipe.toMap());
   }
 
+  /** The copy that is compressed on generic images, and what becomes of it. */
+  private RunReport.PtcComparison comparePtc(
+      PtcComparison generic,
+      OnnxModel whole,
+      OnnxModel dense,
+      OnnxModel taco,
+      @Nullable StructuredPruning structured,
+      List<LayerWise.Plan> plans,
+      Function<OnnxModel, List<LayerWise.Plan>> planner,
+      ImageDataset data,
+      Preprocessor preprocessor,
+      Function<List<ImageFile>, ImageBatches> batches,
+      Backend backend,
+      RunFolder folder,
+      LayerCheckpoints checkpoints) {
+    long start = System.nanoTime();
+    log.say(
+        "PTC: the same on "
+            + generic.calibration().size()
+            + " generic images of "
+            + recipe.comparePtc());
+    Compression compression =
+        new Compression(
+            recipe,
+            selection,
+            backend,
+            folder,
+            checkpoints.ofStage("ptc"),
+            images(generic.calibration(), false, List.of(), batches),
+            log,
+            new Notices(
+                notice -> log.write("note on PTC [" + notice.code() + "] " + notice.message())));
+    Compression.Compressed copy =
+        compression.compress(
+            dense, structured, plans, planner, data.classes().size(), preprocessor);
+    if (data.test().isEmpty()) {
+      notices.add(
+          "ptc-not-measured",
+          String.valueOf(recipe.comparePtc()),
+          "there are no test images to compare TACO and PTC on",
+          0);
+    }
+    log.stage("TACO against PTC", 0);
+    return generic.measure(
+        new PtcComparison.Models(whole, dense, taco, copy.model()),
+        data.test(),
+        batches,
+        backend.workers(),
+        copy.tuning(),
+        secondsSince(start));
+  }
+
+  private Compression.Images images(
+      List<ImageFile> files,
+      boolean labelled,
+      List<ImageFile> heldOut,
+      Function<List<ImageFile>, ImageBatches> batches) {
+    return new Compression.Images(
+        files,
+        labelled,
+        batches.apply(files),
+        heldOut.isEmpty() ? null : batches.apply(heldOut),
+        batches.apply(correctionImages(files)));
+  }
+
   /** All that decides the solved layers. */
   private RunFingerprint fingerprint(
       OnnxModel dense,
       @Nullable StructuredPruning structured,
       List<LayerWise.Plan> plans,
       ImageDataset data,
+      @Nullable PtcComparison generic,
       Preprocessing preprocessing,
       Backend backend) {
     Map<String, String> parts = new LinkedHashMap<>();
@@ -315,6 +416,8 @@ final class Specializer {
     parts.put("preprocessing", preprocessing.toJson());
     parts.put("calibration images", DataFingerprint.inOrder(data.calibration()));
     parts.put("held-out images", DataFingerprint.inOrder(data.heldOut()));
+    parts.put(
+        "generic images", generic == null ? "" : DataFingerprint.inOrder(generic.calibration()));
     parts.put("version of taco4j", Taco.version());
     parts.put("version of ONNX Runtime", Session.runtimeVersion());
     parts.put("backend", backend.kernels());
@@ -348,6 +451,23 @@ final class Specializer {
         Objects.requireNonNull(recipe.shots()),
         Objects.requireNonNull(recipe.heldOut()),
         recipe.classes() == null ? List.of() : recipe.classes(),
+        Optional.ofNullable(recipe.labels()).map(Path::of),
+        outputs,
+        TaskClasses.of(source),
+        Objects.requireNonNull(recipe.seed()),
+        Objects.requireNonNull(recipe.testFraction()),
+        true);
+  }
+
+  /**
+   * Of generic images all are wanted: those that do not calibrate are for the test off the task.
+   */
+  private ImageFolders.Request genericRequest(OnnxModel source, int outputs) {
+    return new ImageFolders.Request(
+        List.of(Path.of(Objects.requireNonNull(recipe.comparePtc()))),
+        0,
+        "none",
+        List.of(),
         Optional.ofNullable(recipe.labels()).map(Path::of),
         outputs,
         TaskClasses.of(source),

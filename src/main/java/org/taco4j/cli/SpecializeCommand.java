@@ -154,6 +154,41 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable String correct;
 
   @Option(
+      names = "--tune",
+      paramLabel = "HOW",
+      description =
+          "train after compression, zeros stay zero: none (default), probe (the classifier only),"
+              + " taco-v1 (towards the dense logits, images as they are) or taco-tmlr (labels, dense"
+              + " logits and features, random crops and flips)")
+  @Nullable String tune;
+
+  @Option(
+      names = "--tune-passes",
+      paramLabel = "N",
+      description = "passes over the calibration images (probe 10, taco-v1 300, taco-tmlr 100)")
+  @Nullable Integer tunePasses;
+
+  @Option(
+      names = "--tune-rate",
+      paramLabel = "LR",
+      description = "learning rate at the start (probe 0.1, taco-v1 1e-4, taco-tmlr 3e-4)")
+  @Nullable Double tuneRate;
+
+  @Option(
+      names = "--tune-crop",
+      paramLabel = "S",
+      description = "least part of the area that random crops of taco-tmlr keep (0.08)")
+  @Nullable Double tuneCrop;
+
+  @Option(
+      names = "--compare-ptc",
+      paramLabel = "DIR",
+      description =
+          "compress a second copy on as many generic images of this folder (PTC), and compare both"
+              + " on the task and off it")
+  @Nullable Path comparePtc;
+
+  @Option(
       names = "--include",
       paramLabel = "GLOB",
       description = "prune only layers whose names match; may be given several times")
@@ -242,6 +277,11 @@ final class SpecializeCommand implements Callable<Integer> {
         structures,
         reconstruct,
         correct,
+        tune,
+        tunePasses,
+        tuneRate,
+        tuneCrop,
+        comparePtc == null ? null : comparePtc.toString(),
         include,
         exclude,
         null,

@@ -83,9 +83,15 @@ public final class LayerCheckpoints {
     this.notices = notices;
   }
 
+  /** The file in which a part of the run may keep what it needs to go on. */
+  public Path fileOf(String part) {
+    byte[] hash = Sha256.create().digest((stage + "\n" + part).getBytes(StandardCharsets.UTF_8));
+    return folder.resolve("part-" + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
+  }
+
   /** The checkpoints of a part of the run: another part may solve the same layers once more. */
   public LayerCheckpoints ofStage(String name) {
-    return new LayerCheckpoints(folder, run, name, notices);
+    return new LayerCheckpoints(folder, run, stage + "/" + name, notices);
   }
 
   /**

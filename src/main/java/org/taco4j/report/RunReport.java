@@ -14,6 +14,9 @@ import org.taco4j.common.Notice;
  * @param schemaVersion {@link #SCHEMA_VERSION}
  * @param sparsity fraction of the dense model's weights in prunable layers, left dense or not, that
  *     the compressed model does not have: they are zero, or their unit was removed
+ * @param untuned the compressed model before tuning; null where it was not tuned
+ * @param tuning what tuning did; null where there was none
+ * @param ptc the comparison with a copy compressed on generic images; null where none was asked for
  * @param structures hidden dimensions that were made smaller
  * @param structuresLeft layers that keep all their outputs where structured pruning was asked for
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
@@ -30,6 +33,9 @@ public record RunReport(
     double sparsity,
     Latency latency,
     Seconds seconds,
+    @Nullable TopOne untuned,
+    @Nullable Tuning tuning,
+    @Nullable PtcComparison ptc,
     List<StructureReport> structures,
     List<StructureLeft> structuresLeft,
     List<LayerReport> layers,
@@ -117,6 +123,81 @@ public record RunReport(
   /** Wall time of each stage in this run; what it took over of an interrupted one is not in it. */
   public record Seconds(
       double calibrate, double solve, double correct, double tune, double evaluate, double total) {}
+
+  /**
+   * An accuracy.
+   *
+   * @param top1 fraction of images whose class got the highest score
+   * @param top1Low lower end of the 95 % interval (Wilson)
+   * @param top1High upper end of the 95 % interval
+   */
+  public record TopOne(double top1, double top1Low, double top1High, int images) {}
+
+  /**
+   * What tuning did.
+   *
+   * @param method {@code probe}, {@code taco-v1} or {@code taco-tmlr}
+   * @param passes that were planned
+   * @param bestPass whose weights are the result; 0 is the untuned model
+   * @param criterion what chose it: {@code held-out loss}, or {@code last pass}
+   * @param stop {@code finished}, {@code early} or {@code not-finite}
+   * @param trainImages images that gave gradients
+   * @param heldOutImages calibration images that gave none and chose the pass
+   * @param trainedValues numbers that were free to change
+   * @param features tensors whose distance to the dense model's counted; of the probe what it reads
+   * @param failure what went wrong; null where nothing did
+   */
+  public record Tuning(
+      String method,
+      int passes,
+      int bestPass,
+      String criterion,
+      String stop,
+      int trainImages,
+      int heldOutImages,
+      long trainedValues,
+      List<String> features,
+      double seconds,
+      List<TunePass> curve,
+      @Nullable String failure) {}
+
+  /**
+   * A pass of tuning; pass 0 is the untuned model.
+   *
+   * @param train means over its images while weights changed; null for pass 0
+   * @param heldOut means over the images held out, after it; null where there are none
+   */
+  public record TunePass(
+      int pass, @Nullable Double learningRate, @Nullable Losses train, @Nullable Losses heldOut) {}
+
+  /** Means over images: the weighted sum, its parts, and the part of images that are right. */
+  public record Losses(double loss, double task, double logit, double feature, double accuracy) {}
+
+  /**
+   * The specialist (TACO) beside a copy that was compressed in the same way on as many generic
+   * images (PTC), and the dense model.
+   *
+   * @param data the folder of generic images
+   * @param images generic images that calibrated the copy
+   * @param imagesSha256 hash over their names and contents
+   * @param task on the task's test images, only the task's classes competing
+   * @param taskFullHead on these images, all classes of the dense model competing, behind the dense
+   *     model's own classifier; null where that could not be put behind the compressed models
+   * @param offTask on generic images of other classes, likewise; null also without such images
+   * @param tuning what tuning the copy did; null where there was none
+   */
+  public record PtcComparison(
+      String data,
+      int images,
+      String imagesSha256,
+      Versus task,
+      @Nullable Versus taskFullHead,
+      @Nullable Versus offTask,
+      @Nullable Tuning tuning,
+      double seconds) {}
+
+  /** Three models on the same images. */
+  public record Versus(TopOne dense, TopOne taco, TopOne ptc) {}
 
   /**
    * A hidden dimension that was made smaller.

@@ -1,0 +1,272 @@
+package org.taco4j;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Objects;
+import java.util.Optional;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.common.Notices;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.data.Augmentation;
+import org.taco4j.data.ImageFile;
+import org.taco4j.data.Preprocessor;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.report.RunReport;
+import org.taco4j.tune.LayerMask;
+import org.taco4j.tune.LinearProbe;
+import org.taco4j.tune.Objective;
+import org.taco4j.tune.TuneListener;
+import org.taco4j.tune.TuneReport;
+import org.taco4j.tune.TuneSettings;
+import org.taco4j.tune.TuneTask;
+import org.taco4j.tune.Tuned;
+import org.taco4j.tune.Tuner;
+
+/** What {@code --tune} asks for, done to a compressed model. */
+final class Tuning {
+  /** The words of {@code --tune}. */
+  static final List<String> WORDS = List.of("none", "probe", "taco-v1", "taco-tmlr");
+
+  private final Recipe recipe;
+  private final Workers workers;
+  private final RunLog log;
+  private final Notices notices;
+  private final long memory;
+
+  Tuning(Recipe recipe, Workers workers, RunLog log, Notices notices, long memory) {
+    this.recipe = recipe;
+    this.workers = workers;
+    this.log = log;
+    this.notices = notices;
+    this.memory = memory;
+  }
+
+  /**
+   * A tuned model.
+   *
+   * @param failure what went wrong, where the model is the best before that
+   */
+  record Result(OnnxModel model, RunReport.Tuning report, Optional<String> failure) {}
+
+  /** Whether the recipe asks for tuning. */
+  static boolean isAsked(Recipe recipe) {
+    return !"none".equals(recipe.tune());
+  }
+
+  /** Throws an exception of kind USAGE for what cannot be meant. */
+  static void check(Recipe recipe) {
+    String how = Objects.requireNonNull(recipe.tune());
+    if (!WORDS.contains(how)) {
+      throw TacoException.usage("--tune is " + String.join(", ", WORDS) + "; not '" + how + "'");
+    }
+    if (!isAsked(recipe) && (recipe.tunePasses() != null || recipe.tuneRate() != null)) {
+      throw TacoException.usage("--tune-passes and --tune-rate are for --tune, which is not given");
+    }
+    if (!how.startsWith("taco") && recipe.tuneCrop() != null) {
+      throw TacoException.usage("--tune-crop is for --tune taco-tmlr, not " + how);
+    }
+    if (how.startsWith("taco")) {
+      settings(recipe, true);
+    } else if (how.equals("probe")) {
+      probeSettings(recipe);
+    }
+  }
+
+  /** The settings of the tuner; without labels of the task there is no task loss. */
+  private static TuneSettings settings(Recipe recipe, boolean labelled) {
+    TuneSettings settings =
+        "taco-v1".equals(recipe.tune()) ? TuneSettings.tacoV1() : TuneSettings.tacoTmlr();
+    if (recipe.tunePasses() != null) {
+      settings = settings.withPasses(recipe.tunePasses());
+    }
+    if (recipe.tuneRate() != null) {
+      settings = settings.withLearningRate(recipe.tuneRate());
+    }
+    if (recipe.tuneCrop() != null) {
+      Augmentation augmentation =
+          settings
+              .augmentation()
+              .orElseThrow(
+                  () -> TacoException.usage("--tune-crop is for --tune taco-tmlr, not taco-v1"));
+      settings =
+          settings.withAugmentation(Optional.of(augmentation.withMinScale(recipe.tuneCrop())));
+    }
+    if (!labelled && settings.objective().taskWeight() > 0) {
+      Objective o = settings.objective();
+      settings =
+          settings.withObjective(
+              new Objective(
+                  0,
+                  o.distillation(),
+                  o.logitWeight(),
+                  o.temperature(),
+                  o.featureWeight(),
+                  o.features()));
+    }
+    return settings.withSeed(Objects.requireNonNull(recipe.seed()));
+  }
+
+  private static LinearProbe.Settings probeSettings(Recipe recipe) {
+    LinearProbe.Settings usual = LinearProbe.Settings.usual();
+    return new LinearProbe.Settings(
+        recipe.tuneRate() == null ? usual.learningRate() : recipe.tuneRate(),
+        usual.momentum(),
+        usual.batch(),
+        recipe.tunePasses() == null ? usual.passes() : recipe.tunePasses(),
+        Optional.empty(),
+        Objects.requireNonNull(recipe.seed()));
+  }
+
+  /**
+   * Tunes.
+   *
+   * @param pruned layers whose zeros are to stay
+   * @param images the calibration images
+   * @param labelled whether their class is one of the task
+   * @param classes of the task
+   * @param checkpoint where the state after each pass is kept
+   */
+  Result tune(
+      OnnxModel dense,
+      OnnxModel compressed,
+      List<Layer> pruned,
+      List<ImageFile> images,
+      boolean labelled,
+      int classes,
+      Preprocessor preprocessor,
+      Path checkpoint) {
+    TuneTask task =
+        new TuneTask(
+            dense,
+            compressed,
+            LayerMask.ofZeros(compressed, pruned),
+            images,
+            List.of(),
+            preprocessor);
+    if ("probe".equals(recipe.tune())) {
+      return probe(task, classes);
+    }
+    TuneSettings settings = settings(recipe, labelled);
+    log.stage("tuning", settings.passes());
+    Tuned tuned =
+        new Tuner(workers, notices, memory)
+            .tune(task, settings, Optional.of(checkpoint), new Listener());
+    TuneReport report = tuned.report();
+    if (report.untunedWon()) {
+      notices.add(
+          "tuning-not-used",
+          compressed.source(),
+          "no pass of "
+              + (report.curve().size() - 1)
+              + " had a smaller loss on the "
+              + report.heldOutImages()
+              + " images held out than the untuned model, which is the result",
+          0);
+    }
+    return new Result(tuned.model(), report(report), report.failure());
+  }
+
+  private Result probe(TuneTask task, int classes) {
+    long start = System.nanoTime();
+    LinearProbe.Settings settings = probeSettings(recipe);
+    log.stage("linear probing", 0);
+    LinearProbe.Probed probed =
+        new LinearProbe(workers, notices, memory).probe(task, classes, settings);
+    LinearProbe.Report report = probed.report();
+    List<RunReport.TunePass> curve = new ArrayList<>();
+    for (LinearProbe.Pass pass : report.curve()) {
+      curve.add(
+          new RunReport.TunePass(
+              pass.pass(),
+              pass.pass() == 0 ? null : settings.learningRate(),
+              new RunReport.Losses(pass.trainLoss(), pass.trainLoss(), 0, 0, pass.trainAccuracy()),
+              pass.heldOutLoss() == null || pass.heldOutAccuracy() == null
+                  ? null
+                  : new RunReport.Losses(
+                      pass.heldOutLoss(), pass.heldOutLoss(), 0, 0, pass.heldOutAccuracy())));
+    }
+    return new Result(
+        probed.model(),
+        new RunReport.Tuning(
+            "probe",
+            settings.passes(),
+            report.bestPass(),
+            report.heldOutImages() > 0 ? "held-out loss" : "last pass",
+            "finished",
+            report.trainImages(),
+            report.heldOutImages(),
+            (long) classes * (report.dimension() + 1),
+            List.of(report.features()),
+            (System.nanoTime() - start) / 1e9,
+            curve,
+            null),
+        Optional.empty());
+  }
+
+  private RunReport.Tuning report(TuneReport report) {
+    return new RunReport.Tuning(
+        Objects.requireNonNull(recipe.tune()),
+        report.passesPlanned(),
+        report.bestPass(),
+        report.criterion(),
+        report.stop().toString().toLowerCase(Locale.ROOT).replace('_', '-'),
+        report.trainImages(),
+        report.heldOutImages(),
+        report.trainedValues(),
+        report.features(),
+        report.seconds(),
+        report.curve().stream()
+            .map(
+                pass ->
+                    new RunReport.TunePass(
+                        pass.pass(),
+                        pass.learningRate(),
+                        losses(pass.train()),
+                        losses(pass.heldOut())))
+            .toList(),
+        report.failure().orElse(null));
+  }
+
+  private static RunReport.@Nullable Losses losses(TuneReport.@Nullable Losses l) {
+    return l == null
+        ? null
+        : new RunReport.Losses(l.loss(), l.task(), l.logit(), l.feature(), l.accuracy());
+  }
+
+  /** Passes on how the tuning gets on. */
+  private final class Listener implements TuneListener {
+    @Override
+    public void begin(int passes, int done) {
+      if (done > 0) {
+        notices.add(
+            "tuning-resumed",
+            String.valueOf(recipe.model()),
+            "resuming: " + done + " of " + passes + " passes of tuning are done",
+            done);
+      }
+      log.stage("tuning", passes - done);
+    }
+
+    @Override
+    public void pass(TuneReport.Pass pass) {
+      StringBuilder text = new StringBuilder("pass " + pass.pass());
+      append(text, "loss", pass.train());
+      append(text, "held out", pass.heldOut());
+      log.write(text.toString());
+      if (pass.pass() > 0) {
+        log.step(text.toString());
+      }
+    }
+
+    private static void append(
+        StringBuilder text, String what, TuneReport.@Nullable Losses losses) {
+      if (losses != null) {
+        text.append(String.format(Locale.ROOT, ", %s %.4g", what, losses.loss()));
+      }
+    }
+  }
+}

@@ -66,6 +66,8 @@ import org.taco4j.solve.Solvers;
  *     after compression
  * @param tunePasses over the calibration images
  * @param tuneRate the learning rate at the start
+ * @param tuneHoldOut {@code auto} (a quarter of the calibration images decides how long to tune, if
+ *     at all, where there are enough) or {@code none} (all passes are done)
  * @param tuneCrop least part of an image's area that random crops keep
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param include globs over layer names: only these are pruned
@@ -111,6 +113,7 @@ public record Recipe(
     @Nullable String tune,
     @Nullable Integer tunePasses,
     @Nullable Double tuneRate,
+    @Nullable String tuneHoldOut,
     @Nullable Double tuneCrop,
     @Nullable String comparePtc,
     @Nullable List<String> include,
@@ -201,6 +204,7 @@ public record Recipe(
             Map.entry("refit", "ls"),
             Map.entry("precision", "auto"),
             Map.entry("tune", "none"),
+            Map.entry("tune-hold-out", "auto"),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),

@@ -107,7 +107,9 @@ final class Tuning {
                   o.featureWeight(),
                   o.features()));
     }
-    return settings.withSeed(Objects.requireNonNull(recipe.seed()));
+    return settings
+        .withHoldOut(!"none".equals(recipe.tuneHoldOut()))
+        .withSeed(Objects.requireNonNull(recipe.seed()));
   }
 
   private static LinearProbe.Settings probeSettings(Recipe recipe) {

@@ -175,6 +175,14 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable Double tuneRate;
 
   @Option(
+      names = "--tune-hold-out",
+      paramLabel = "HOW",
+      description =
+          "auto (default: a quarter of the calibration images decides how long to tune, if at all,"
+              + " where there are enough) or none (all passes are done)")
+  @Nullable String tuneHoldOut;
+
+  @Option(
       names = "--tune-crop",
       paramLabel = "S",
       description = "least part of the area that random crops of taco-tmlr keep (0.08)")
@@ -280,6 +288,7 @@ final class SpecializeCommand implements Callable<Integer> {
         tune,
         tunePasses,
         tuneRate,
+        tuneHoldOut,
         tuneCrop,
         comparePtc == null ? null : comparePtc.toString(),
         include,

@@ -24,7 +24,8 @@ final class LibTorch {
       torch.set_num_threads(1);
       return null;
     } catch (LinkageError e) {
-      return String.valueOf(e.getMessage()).lines().findFirst().orElse(e.toString());
+      Throwable cause = e.getMessage() == null && e.getCause() != null ? e.getCause() : e;
+      return cause.toString().lines().findFirst().orElse("");
     }
   }
 

@@ -117,6 +117,26 @@ class TorchGraphTest {
   }
 
   @Test
+  void tooLargeATensorSaysSo() {
+    OnnxModel model =
+        new ModelBuilder(13)
+            .input("x", 1)
+            .longs("sizes", 1L << 40, 1L << 20)
+            .node("Expand", List.of("x", "sizes"), List.of("e"))
+            .node("exp", "Exp", List.of("e"), List.of("y"))
+            .outputOfUnknownRank("y")
+            .model();
+    try (TorchGraph graph = TorchGraph.of(model);
+        PointerScope scope = new PointerScope()) {
+      Map<String, Tensor> x = Map.of("x", Tensors.of(new float[1], 1));
+      TacoException e =
+          assertThrows(TacoException.class, () -> graph.run(Map.of(), x, List.of("y")));
+      assertEquals(TacoException.Kind.RUNTIME, e.kind());
+      assertTrue(e.getMessage().contains("Exp node 'exp'"), e.getMessage());
+    }
+  }
+
+  @Test
   void anyBatchGivesWhatOnnxRuntimeGives() {
     OnnxModel model = small();
     try (TorchGraph graph = TorchGraph.of(model)) {

@@ -3,6 +3,7 @@ package org.taco4j.execute;
 import java.util.Arrays;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.MemoryFormat;
 import org.taco4j.execute.Windows.Axis;
 
 /** Conv, along any number of spatial axes that libtorch knows (1 to 3). */
@@ -27,6 +28,11 @@ final class ConvolutionOperators {
       if (Arrays.stream(axes).anyMatch(axis -> axis.before() != axis.after())) {
         x = torch.constant_pad_nd(x, Pads.lastFirst(axes, Axis::before, Axis::after));
         padding = new long[axes.length];
+      }
+      if (axes.length == 2) {
+        // Channels last in memory, which convolutions and what follows them then keep: a third less
+        // time for MobileNetV2, a tenth for ResNet-56 and ConvMixer (oneDNN, AVX-512).
+        x = x.contiguous(MemoryFormat.ChannelsLast);
       }
       return torch.convolution(
           x,

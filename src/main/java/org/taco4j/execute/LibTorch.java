@@ -24,7 +24,8 @@ final class LibTorch {
       torch.set_num_threads(1);
       return null;
     } catch (LinkageError e) {
-      return String.valueOf(e.getMessage()).lines().findFirst().orElse(e.toString());
+      Throwable cause = e.getMessage() == null && e.getCause() != null ? e.getCause() : e;
+      return cause.toString().lines().findFirst().orElse("");
     }
   }
 
@@ -49,8 +50,26 @@ final class LibTorch {
     torch.set_num_threads(1);
   }
 
+  /** Whether memory was short: libtorch's own refusal, or JavaCPP's at its limit. */
+  static boolean isOutOfMemory(Throwable e) {
+    String message = String.valueOf(e.getMessage());
+    return e instanceof OutOfMemoryError
+        || message.contains("allocate memory")
+        || message.contains("out of memory")
+        || message.contains("bad_alloc");
+  }
+
+  /** An error of kind RUNTIME that says where memory was short and what to do. */
+  static TacoException outOfMemory(String where, Throwable e) {
+    return new TacoException(
+        TacoException.Kind.RUNTIME,
+        "out of memory in %s: %s; use a smaller batch or fewer threads"
+            .formatted(where, message(e)),
+        e);
+  }
+
   /** What libtorch says of an error, without its stack of native frames. */
-  static String message(RuntimeException e) {
+  static String message(Throwable e) {
     String message = String.valueOf(e.getMessage());
     int frames = message.indexOf("Exception raised from");
     return (frames < 0 ? message : message.substring(0, frames)).strip();

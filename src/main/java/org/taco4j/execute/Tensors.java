@@ -136,6 +136,8 @@ public final class Tensors {
    * The gradients of a scalar by tensors that require them, each of its tensor's shape: zeros where
    * the scalar does not depend on it. Nothing is added to anybody's {@code grad()}, so that threads
    * may share leaves. The graph behind the scalar is freed.
+   *
+   * @throws TacoException of kind RUNTIME when memory is short
    */
   public static List<Tensor> gradients(Tensor scalar, List<Tensor> tensors) {
     LibTorch.enter();
@@ -151,6 +153,10 @@ public final class Tensors {
             gradient.defined() ? new Tensor(gradient) : torch.zeros_like(tensors.get(i).detach());
       }
       return List.of(copies);
+    } catch (OutOfMemoryError e) {
+      throw LibTorch.outOfMemory("the backward pass", e);
+    } catch (RuntimeException e) {
+      throw LibTorch.isOutOfMemory(e) ? LibTorch.outOfMemory("the backward pass", e) : e;
     }
   }
 

@@ -218,14 +218,11 @@ public final class TorchGraph implements AutoCloseable {
       return step.kernel.run(new Inputs(values));
     } catch (TacoException e) {
       throw e;
+    } catch (OutOfMemoryError e) {
+      throw LibTorch.outOfMemory(source + ", " + Nodes.label(step.node), e);
     } catch (RuntimeException e) {
-      String message = LibTorch.message(e);
-      if (message.contains("allocate memory") || message.contains("out of memory")) {
-        throw new TacoException(
-            TacoException.Kind.RUNTIME,
-            "%s: out of memory in %s: %s; use a smaller batch"
-                .formatted(source, Nodes.label(step.node), message),
-            e);
+      if (LibTorch.isOutOfMemory(e)) {
+        throw LibTorch.outOfMemory(source + ", " + Nodes.label(step.node), e);
       }
       StringBuilder shapes = new StringBuilder();
       for (int i = 0; i < values.length; i++) {
@@ -237,7 +234,7 @@ public final class TorchGraph implements AutoCloseable {
       }
       throw new TacoException(
           TacoException.Kind.MODEL,
-          "%s: %s on %s: %s".formatted(source, Nodes.label(step.node), shapes, message),
+          "%s: %s on %s: %s".formatted(source, Nodes.label(step.node), shapes, LibTorch.message(e)),
           e);
     }
   }

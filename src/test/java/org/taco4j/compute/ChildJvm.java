@@ -12,7 +12,7 @@ import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
 /** Runs a main class of the tests in a JVM of its own, for what depends on the JVM's flags. */
-final class ChildJvm {
+public final class ChildJvm {
   private ChildJvm() {}
 
   /**
@@ -21,14 +21,15 @@ final class ChildJvm {
    * @param exitCode of the process
    * @param output what it printed, errors included
    */
-  record Result(int exitCode, String output) {}
+  public record Result(int exitCode, String output) {}
 
-  static Result run(Class<?> main, List<String> flags, String... arguments) {
+  /** With this JVM's class path. */
+  public static Result run(Class<?> main, List<String> flags, String... arguments) {
     return run(main, flags, entry -> true, arguments);
   }
 
   /** With those entries of the class path only that {@code onClassPath} lets pass. */
-  static Result run(
+  public static Result run(
       Class<?> main, List<String> flags, Predicate<String> onClassPath, String... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());

@@ -7,16 +7,22 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.taco4j.onnx.ModelBuilder.attribute;
 
+import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.Random;
 import java.util.Set;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.Tensor;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.MethodSource;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.onnx.ModelBuilder;
@@ -111,6 +117,26 @@ class TorchGraphTest {
   }
 
   @Test
+  void tooLargeATensorSaysSo() {
+    OnnxModel model =
+        new ModelBuilder(13)
+            .input("x", 1)
+            .longs("sizes", 1L << 40, 1L << 20)
+            .node("Expand", List.of("x", "sizes"), List.of("e"))
+            .node("exp", "Exp", List.of("e"), List.of("y"))
+            .outputOfUnknownRank("y")
+            .model();
+    try (TorchGraph graph = TorchGraph.of(model);
+        PointerScope scope = new PointerScope()) {
+      Map<String, Tensor> x = Map.of("x", Tensors.of(new float[1], 1));
+      TacoException e =
+          assertThrows(TacoException.class, () -> graph.run(Map.of(), x, List.of("y")));
+      assertEquals(TacoException.Kind.RUNTIME, e.kind());
+      assertTrue(e.getMessage().contains("Exp node 'exp'"), e.getMessage());
+    }
+  }
+
+  @Test
   void anyBatchGivesWhatOnnxRuntimeGives() {
     OnnxModel model = small();
     try (TorchGraph graph = TorchGraph.of(model)) {
@@ -137,12 +163,12 @@ class TorchGraphTest {
       Tensor zeros = Tensors.of(new float[10 * 1024], 10, 1024);
       Tensor y = graph.run(Map.of("w2", zeros), Map.of("x", x), List.of("y")).get("y");
       float[] bias = Tensors.floats(graph.constants().get("b2"));
-      assertArrayEquals(bias, java.util.Arrays.copyOf(Tensors.floats(y), 10));
+      assertArrayEquals(bias, Arrays.copyOf(Tensors.floats(y), 10));
 
       // Without x: what the relu gives is given.
       Tensor relu = Tensors.of(new float[2 * 1024], 2, 16, 8, 8);
       Tensor fromRelu = graph.run(Map.of("r", relu), Map.of(), List.of("y")).get("y");
-      assertArrayEquals(bias, java.util.Arrays.copyOf(Tensors.floats(fromRelu), 10));
+      assertArrayEquals(bias, Arrays.copyOf(Tensors.floats(fromRelu), 10));
     }
   }
 
@@ -238,5 +264,122 @@ class TorchGraphTest {
     graph.close();
     graph.close();
     assertThrows(IllegalStateException.class, () -> graph.run(Map.of(), Map.of(), List.of("y")));
+  }
+
+  @Test
+  void quantizedWeightsRunAndCanBeReplacedByName() {
+    OnnxModel model =
+        new ModelBuilder(13)
+            .input("x", 2, 3)
+            .initializer(
+                TensorProto.newBuilder()
+                    .setName("codes")
+                    .setDataType(TensorProto.DataType.INT8_VALUE)
+                    .addDims(3)
+                    .addDims(2)
+                    .addAllInt32Data(List.of(-127, 3, 0, 5, 7, 127))
+                    .build())
+            .floats("scale", new long[] {2}, 0.5f, 0.25f)
+            .initializer(
+                TensorProto.newBuilder()
+                    .setName("zero")
+                    .setDataType(TensorProto.DataType.INT8_VALUE)
+                    .addDims(2)
+                    .addInt32Data(0)
+                    .addInt32Data(0)
+                    .build())
+            .node(
+                "DequantizeLinear",
+                List.of("codes", "scale", "zero"),
+                List.of("w"),
+                attribute("axis", 1L))
+            .node("MatMul", List.of("x", "w"), List.of("y"))
+            .output("y", 2, 2)
+            .model();
+    Ort.Tensor input = Ort.Tensor.random(2, 3);
+    try (TorchGraph graph = TorchGraph.of(model);
+        PointerScope scope = new PointerScope()) {
+      Map<String, Tensor> x = Map.of("x", Tensors.of(input.values(), 2, 3));
+      Tensor y = graph.run(Map.of(), x, List.of("y")).get("y");
+      // Three products of numbers up to 64.
+      assertArrayEquals(Ort.run(model, input).get("y").values(), Tensors.floats(y), 1e-4f);
+      Tensor leaf = Tensors.of(new float[6], 3, 2).set_requires_grad(true);
+      Tensor trained = graph.run(Map.of("w", leaf), x, List.of("y")).get("y");
+      Tensor gradient = Tensors.gradients(trained.sum(), List.of(leaf)).getFirst();
+      assertEquals(input.values()[0] + input.values()[3], Tensors.floats(gradient)[0], 1e-6f);
+    }
+  }
+
+  static IntStream seeds() {
+    return IntStream.range(0, 40);
+  }
+
+  @ParameterizedTest
+  @MethodSource("seeds")
+  void randomGraphsGiveWhatOnnxRuntimeGives(int seed) {
+    Random random = new Random(seed);
+    ModelBuilder builder = new ModelBuilder(17).input("v0", -1, 4, 6, 6).random("bias", 4, 1, 1);
+    builder.random("point", 4, 4, 1, 1).random("depth", 4, 1, 3, 3).random("matrix", 6, 6);
+    builder.longs("shape", 0, 2, -1, 3).longs("back", 0, 4, 6, 6);
+    builder
+        .node("Tanh", List.of("v0"), List.of("t1"))
+        .node("Sigmoid", List.of("v0"), List.of("u1"));
+    int nodes = 5 + random.nextInt(20);
+    for (int i = 1; i <= nodes; i++) {
+      String a = "v" + random.nextInt(i);
+      String b = "v" + random.nextInt(i);
+      List<String> y = List.of("v" + i);
+      switch (random.nextInt(12)) {
+        case 0 -> builder.node("Add", List.of(a, b), y);
+        case 1 -> builder.node("Mul", List.of("t" + i, "u" + i), y);
+        case 2 -> builder.node("Sub", List.of(a, "bias"), y);
+        case 3 -> builder.node("Conv", List.of(a, "point"), y);
+        case 4 ->
+            builder.node(
+                "Conv",
+                List.of(a, "depth"),
+                y,
+                attribute("group", 4L),
+                attribute("pads", new long[] {1, 1, 1, 1}));
+        case 5 -> builder.node("MatMul", List.of(a, "matrix"), y);
+        case 6 -> builder.node("Softmax", List.of(a), y);
+        case 7 ->
+            builder.node("Transpose", List.of(a), y, attribute("perm", new long[] {0, 1, 3, 2}));
+        case 8 ->
+            builder
+                .node("Reshape", List.of(a, "shape"), List.of("flat" + i))
+                .node("Relu", List.of("flat" + i), List.of("relu" + i))
+                .node("Reshape", List.of("relu" + i, "back"), y);
+        case 9 ->
+            builder.node(
+                "AveragePool",
+                List.of(a),
+                y,
+                attribute("kernel_shape", new long[] {3, 3}),
+                attribute("pads", new long[] {1, 1, 1, 1}));
+        case 10 ->
+            builder
+                .node("ReduceMean", List.of(a), List.of("m" + i), attribute("axes", new long[] {1}))
+                .node("Sub", List.of(a, "m" + i), y);
+        default -> builder.node("Sigmoid", List.of(a), y);
+      }
+      // What Mul reads: kept small, so that products of products stay finite.
+      builder.node("Tanh", List.of("v" + i), List.of("t" + (i + 1)));
+      builder.node("Sigmoid", List.of("v" + (i - 1)), List.of("u" + (i + 1)));
+    }
+    OnnxModel model = builder.outputOfUnknownRank("v" + nodes).model();
+    Ort.Tensor input = Ort.Tensor.random(3, 4, 6, 6);
+    float[] expected = Ort.run(model, input).get("v" + nodes).values();
+    float largest = 0;
+    for (float value : expected) {
+      largest = Math.max(largest, Math.abs(value));
+    }
+    try (TorchGraph graph = TorchGraph.of(model);
+        PointerScope scope = new PointerScope()) {
+      Map<String, Tensor> x = Map.of("v0", Tensors.of(input.values(), input.shape()));
+      Tensor y = graph.run(Map.of(), x, graph.outputs()).values().iterator().next();
+      // Some twenty layers of rounding at 6e-8, each of which may grow a few times on the way.
+      assertArrayEquals(expected, Tensors.floats(y), 2e-5f * largest);
+    }
   }
 }

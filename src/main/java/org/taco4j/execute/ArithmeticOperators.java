@@ -69,7 +69,7 @@ final class ArithmeticOperators {
         "CastLike",
         node -> {
           node.flag("saturate", true);
-          return in -> in.get(0).to(in.get(1).scalar_type());
+          return in -> in.get(0).to(Tensors.type(in.get(1)));
         });
   }
 
@@ -106,6 +106,6 @@ final class ArithmeticOperators {
                 && base.is_floating_point()
             ? torch.pow(base, new Scalar(exponent.item_double()))
             : torch.pow(base, exponent);
-    return result.scalar_type() == base.scalar_type() ? result : result.to(base.scalar_type());
+    return Tensors.type(result) == Tensors.type(base) ? result : result.to(Tensors.type(base));
   }
 }

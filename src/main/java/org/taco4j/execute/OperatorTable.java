@@ -28,6 +28,7 @@ final class OperatorTable {
     PoolingOperators.addTo(this);
     QuantizationOperators.addTo(this);
     ReductionOperators.addTo(this);
+    ResizeOperators.addTo(this);
     ShapeOperators.addTo(this);
     return Collections.unmodifiableMap(factories);
   }

@@ -80,7 +80,7 @@ final class PoolingOperators {
       Tensor means =
           average(pad(x, axes, lengths, 0), kernel, strides, new long[kernel.length], true);
       for (int i = 0; i < axes.length; i++) {
-        means = torch.mul(means, weights(axes, i, lengths[i], includePad).to(x.scalar_type()));
+        means = torch.mul(means, weights(axes, i, lengths[i], includePad).to(Tensors.type(x)));
       }
       return means;
     };

@@ -1,5 +1,6 @@
 package org.taco4j.execute;
 
+import java.util.Arrays;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.ScalarOptional;
 import org.bytedeco.pytorch.Tensor;
@@ -29,7 +30,7 @@ final class QuantizationOperators {
         codes =
             torch.sub(codes.to(ScalarType.Int), along(zeroPoint, codes, axis).to(ScalarType.Int));
       }
-      return torch.mul(codes.to(scale.scalar_type()), scale);
+      return torch.mul(codes.to(Tensors.type(scale)), scale);
     };
   }
 
@@ -39,10 +40,10 @@ final class QuantizationOperators {
     return in -> {
       Tensor x = in.get(0);
       Tensor zeroPoint = in.optional(2);
-      ScalarType type = zeroPoint == null ? ScalarType.Byte : zeroPoint.scalar_type();
+      ScalarType type = zeroPoint == null ? ScalarType.Byte : Tensors.type(zeroPoint);
       Tensor codes = torch.round(torch.div(x, along(in.get(1), x, axis)));
       if (zeroPoint != null) {
-        codes = torch.add(codes, along(zeroPoint, x, axis).to(x.scalar_type()));
+        codes = torch.add(codes, along(zeroPoint, x, axis).to(Tensors.type(x)));
       }
       boolean signed = type == ScalarType.Char;
       if (!signed && type != ScalarType.Byte) {
@@ -67,7 +68,7 @@ final class QuantizationOperators {
       throw new IllegalArgumentException("scales in blocks");
     }
     long[] shape = new long[(int) x.dim()];
-    java.util.Arrays.fill(shape, 1);
+    Arrays.fill(shape, 1);
     shape[at] = values.size(0);
     return torch.reshape(values, shape);
   }

@@ -48,7 +48,8 @@ final class ReductionOperators {
             long[] axes = attribute != null ? attribute : in.has(1) ? in.longs(1) : new long[0];
             if (axes.length == 0) {
               if (nothing) {
-                return x;
+                // Each element by itself: still squared, say.
+                return reduction.apply(x.unsqueeze(-1), new long[] {x.dim()}, false);
               }
               axes = Axes.all(x.dim());
             }
@@ -62,7 +63,7 @@ final class ReductionOperators {
   }
 
   private static Tensor sum(Tensor x, long[] axes, boolean keep) {
-    return torch.sum(x, axes, keep, new ScalarTypeOptional(x.scalar_type()));
+    return torch.sum(x, axes, keep, new ScalarTypeOptional(Tensors.type(x)));
   }
 
   private static Tensor norm(Tensor x, int p, long[] axes, boolean keep) {
@@ -72,7 +73,7 @@ final class ReductionOperators {
   private static Tensor product(Tensor x, long[] axes, boolean keep) {
     Tensor result = x;
     for (int i = axes.length - 1; i >= 0; i--) {
-      result = torch.prod(result, axes[i], keep, new ScalarTypeOptional(x.scalar_type()));
+      result = torch.prod(result, axes[i], keep, new ScalarTypeOptional(Tensors.type(x)));
     }
     return result;
   }
@@ -109,7 +110,7 @@ final class ReductionOperators {
       Tensor x = in.get(0);
       long axis = Axes.of(in.longs(1)[0], x.dim());
       Tensor forward = reverse ? x.flip(axis) : x;
-      Tensor sums = torch.cumsum(forward, axis, new ScalarTypeOptional(x.scalar_type()));
+      Tensor sums = torch.cumsum(forward, axis, new ScalarTypeOptional(Tensors.type(x)));
       if (exclusive) {
         sums = torch.sub(sums, forward);
       }

@@ -74,7 +74,7 @@ final class ShapeOperators {
   }
 
   private static Tensor range(Tensor start, Tensor limit, Tensor delta) {
-    TensorOptions type = new TensorOptions(start.scalar_type());
+    TensorOptions type = new TensorOptions(Tensors.type(start));
     return start.is_floating_point()
         ? torch.arange(
             new Scalar(start.item_double()),

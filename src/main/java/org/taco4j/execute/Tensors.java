@@ -39,6 +39,9 @@ public final class Tensors {
   public static Tensor of(float[] values, long... shape) {
     Tensor tensor = empty(ScalarType.Float, shape);
     checkSize(values.length, tensor, shape);
+    if (values.length == 0) {
+      return tensor;
+    }
     try (FloatPointer data = tensor.data_ptr_float()) {
       data.put(values, 0, values.length);
     }
@@ -49,6 +52,9 @@ public final class Tensors {
   public static Tensor of(double[] values, long... shape) {
     Tensor tensor = empty(ScalarType.Double, shape);
     checkSize(values.length, tensor, shape);
+    if (values.length == 0) {
+      return tensor;
+    }
     try (DoublePointer data = tensor.data_ptr_double()) {
       data.put(values, 0, values.length);
     }
@@ -59,6 +65,9 @@ public final class Tensors {
   public static Tensor of(long[] values, long... shape) {
     Tensor tensor = empty(ScalarType.Long, shape);
     checkSize(values.length, tensor, shape);
+    if (values.length == 0) {
+      return tensor;
+    }
     try (LongPointer data = tensor.data_ptr_long()) {
       data.put(values, 0, values.length);
     }
@@ -85,7 +94,9 @@ public final class Tensors {
     try (Tensor plain = plain(tensor, ScalarType.Float);
         FloatPointer data = plain.data_ptr_float()) {
       float[] values = new float[Math.toIntExact(plain.numel())];
-      data.get(values);
+      if (values.length > 0) {
+        data.get(values);
+      }
       return values;
     }
   }
@@ -95,7 +106,9 @@ public final class Tensors {
     try (Tensor plain = plain(tensor, ScalarType.Double);
         DoublePointer data = plain.data_ptr_double()) {
       double[] values = new double[Math.toIntExact(plain.numel())];
-      data.get(values);
+      if (values.length > 0) {
+        data.get(values);
+      }
       return values;
     }
   }
@@ -105,7 +118,9 @@ public final class Tensors {
     try (Tensor plain = plain(tensor, ScalarType.Long);
         LongPointer data = plain.data_ptr_long()) {
       long[] values = new long[Math.toIntExact(plain.numel())];
-      data.get(values);
+      if (values.length > 0) {
+        data.get(values);
+      }
       return values;
     }
   }
@@ -137,6 +152,11 @@ public final class Tensors {
       }
       return List.of(copies);
     }
+  }
+
+  /** The element type, as the constant that {@code ==} compares: natives give other objects. */
+  static ScalarType type(Tensor tensor) {
+    return tensor.scalar_type().intern();
   }
 
   /** The torch type of an ONNX element type (TensorProto.DataType number). */

@@ -3,6 +3,7 @@ package org.taco4j.execute;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Collections;
 import java.util.HashMap;
@@ -51,8 +52,13 @@ public final class TorchGraph implements AutoCloseable {
   private final List<String> outputs;
   private final Map<String, Tensor> constants = new LinkedHashMap<>();
 
+  /** All that is to be freed. */
+  private final List<Tensor> owned = new ArrayList<>();
+
   /** Constants, and what was computed from them, by number. */
   private @Nullable Tensor[] known = {};
+
+  private volatile boolean closed;
 
   private TorchGraph(OnnxModel model) {
     source = model.source();
@@ -162,6 +168,7 @@ public final class TorchGraph implements AutoCloseable {
   private void addConstant(String name, TensorProto stored, Map<Integer, Tensor> folded) {
     Tensor tensor = Tensors.of(stored);
     tensor.retainReference();
+    owned.add(tensor);
     constants.put(name, tensor);
     folded.put(number(name), tensor);
   }
@@ -170,15 +177,11 @@ public final class TorchGraph implements AutoCloseable {
   private static boolean readsIntegersOnly(Step step, Map<Integer, Tensor> folded) {
     for (int input : step.inputs) {
       Tensor tensor = folded.get(input);
-      if (input >= 0 && (tensor == null || torchFloat(tensor))) {
+      if (input >= 0 && (tensor == null || tensor.is_floating_point())) {
         return false;
       }
     }
     return !step.node.getOpType().startsWith("Random");
-  }
-
-  private static boolean torchFloat(Tensor tensor) {
-    return tensor.is_floating_point();
   }
 
   private void fold(Step step, Map<Integer, Tensor> folded) {
@@ -191,6 +194,7 @@ public final class TorchGraph implements AutoCloseable {
       if (step.outputs[i] >= 0) {
         Tensor own = new Tensor(results[i]);
         own.retainReference();
+        owned.add(own);
         folded.put(step.outputs[i], own);
       }
     }
@@ -228,7 +232,7 @@ public final class TorchGraph implements AutoCloseable {
         Tensor value = values[i];
         if (value != null) {
           shapes.append(i == 0 ? "" : ", ").append(Nodes.input(step.node, i));
-          shapes.append(java.util.Arrays.toString(Tensors.shape(value)));
+          shapes.append(Arrays.toString(Tensors.shape(value)));
         }
       }
       throw new TacoException(
@@ -259,7 +263,7 @@ public final class TorchGraph implements AutoCloseable {
   /** Those of {@link #constants} that hold floating-point numbers: what may become parameters. */
   public Map<String, Tensor> floatConstants() {
     Map<String, Tensor> floats = new LinkedHashMap<>(constants);
-    floats.values().removeIf(tensor -> !torchFloat(tensor));
+    floats.values().removeIf(tensor -> !tensor.is_floating_point());
     return Collections.unmodifiableMap(floats);
   }
 
@@ -288,6 +292,9 @@ public final class TorchGraph implements AutoCloseable {
   /** {@link #run} node by node. The execution belongs to the calling thread, which closes it. */
   public Execution start(
       Map<String, Tensor> overrides, Map<String, Tensor> feeds, Collection<String> wanted) {
+    if (closed) {
+      throw new IllegalStateException("the graph of " + source + " is closed");
+    }
     LibTorch.enter();
     return new Execution(this, overrides, feeds, wanted);
   }
@@ -317,13 +324,11 @@ public final class TorchGraph implements AutoCloseable {
     return known[number];
   }
 
+  /** Frees the constants; not while somebody runs the graph. Closing twice does nothing. */
   @Override
   public void close() {
-    for (Tensor tensor : known) {
-      if (tensor != null) {
-        tensor.releaseReference();
-      }
-    }
-    known = new @Nullable Tensor[0];
+    owned.forEach(Tensor::releaseReference);
+    owned.clear();
+    closed = true;
   }
 }

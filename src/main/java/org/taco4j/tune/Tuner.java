@@ -45,7 +45,13 @@ import org.taco4j.tune.TuneReport.Stop;
 @SuppressWarnings("try") // Scopes and guards work by being open.
 public final class Tuner {
   /** Gradients of at most so many micro-batches are kept beside each other. */
-  private static final int LANES = 8;
+  private static final int MOST_LANES = 8;
+
+  /** So many even where they are large: fewer would leave threads idle. */
+  private static final int FEWEST_LANES = 4;
+
+  /** Numbers in the gradients beside each other, where that leaves more than the fewest lanes. */
+  private static final long LANE_VALUES = 1L << 26;
 
   private static final int SMALL_IMAGE = 64 * 64;
   private static final int CHECKPOINT_VERSION = 1;
@@ -143,6 +149,7 @@ public final class Tuner {
     private final @Nullable TrainingImages heldOut;
     private final int microBatch;
     private final int batch;
+    private final int lanes;
     private final long stepsOfPass;
     private final List<Pass> curve = new ArrayList<>();
     private List<float[]> best;
@@ -192,6 +199,8 @@ public final class Tuner {
                   ? input.batch()
                   : settings.microBatch() > 0 ? settings.microBatch() : automatic,
               batch);
+      long values = parameters.stream().mapToLong(Parameter::size).sum();
+      lanes = Math.clamp(LANE_VALUES / values, FEWEST_LANES, MOST_LANES);
       stepsOfPass = ((long) train.size() + batch - 1) / batch;
       best = snapshot();
     }
@@ -391,7 +400,7 @@ public final class Tuner {
     /** One step of the optimizer on these images. */
     private Distiller.Sums step(int[] images, int pass) throws NotFinite {
       int shards = (images.length + microBatch - 1) / microBatch;
-      int lanes = Math.min(LANES, shards);
+      int lanes = Math.min(this.lanes, shards);
       List<List<float[]>> gradients = new ArrayList<>();
       Distiller.Sums[] sums = new Distiller.Sums[shards];
       IntStream.range(0, lanes).forEach(lane -> gradients.add(new ArrayList<>()));

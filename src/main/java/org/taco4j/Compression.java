@@ -19,6 +19,7 @@ import org.taco4j.onnx.OnnxModel;
 import org.taco4j.reconstruct.ChannelCorrection;
 import org.taco4j.reconstruct.LayerCheckpoints;
 import org.taco4j.reconstruct.LayerWise;
+import org.taco4j.reconstruct.Sequential;
 import org.taco4j.solve.Damping;
 
 /**
@@ -85,15 +86,7 @@ final class Compression {
   List<LayerWise.Outcome> run(
       String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
     Workers workers = backend.workers();
-    LayerWise.Result solved =
-        new LayerWise(reference, compressed, backend, workers, notices, checkpoints.ofStage(stage))
-            .run(
-                plans,
-                Damping.parse(Objects.requireNonNull(recipe.damping())),
-                memory(),
-                calibration,
-                heldOut,
-                new SolveProgress(plans.size()));
+    LayerWise.Result solved = solve(stage, reference, compressed, plans);
     QuantizedLayers quantized = new QuantizedLayers(compressed, solved.outcomes());
     calibrateSeconds += solved.calibrateSeconds();
     solveSeconds += solved.solveSeconds();
@@ -104,6 +97,24 @@ final class Compression {
     }
     quantized.store(compressed);
     return solved.outcomes();
+  }
+
+  private LayerWise.Result solve(
+      String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
+    Damping damping = Damping.parse(Objects.requireNonNull(recipe.damping()));
+    LayerCheckpoints saved = checkpoints.ofStage(stage);
+    SolveProgress progress = new SolveProgress(plans.size());
+    if (!recipe.isSequential()) {
+      return new LayerWise(reference, compressed, backend, backend.workers(), notices, saved)
+          .run(plans, damping, memory(), calibration, heldOut, progress);
+    }
+    LayerWise.Result[] result = new LayerWise.Result[1];
+    folder.withScratch(
+        scratch ->
+            result[0] =
+                new Sequential(reference, compressed, backend, notices, saved)
+                    .run(plans, damping, memory(), scratch, calibration, heldOut, progress));
+    return result[0];
   }
 
   private long memory() {
@@ -143,7 +154,7 @@ final class Compression {
   }
 
   /** Passes on what the layer-wise solving says. */
-  private final class SolveProgress implements LayerWise.Listener {
+  private final class SolveProgress implements Sequential.Listener {
     private final int layers;
     private int solved;
     private boolean solving;
@@ -154,6 +165,11 @@ final class Compression {
 
     @Override
     public void calibrating(int pass, int passes, int passLayers) {
+      if (recipe.isSequential()) {
+        log.stage("reconstructing", passLayers - solved);
+        solving = true;
+        return;
+      }
       log.stage(
           passes == 1
               ? "calibrating " + passLayers + " layers"
@@ -170,6 +186,12 @@ final class Compression {
           String.valueOf(recipe.model()),
           "resuming: " + solved + " of " + layers + " layers are done",
           solved);
+    }
+
+    @Override
+    public void refitted(Layer layer) {
+      log.write(layer.name() + " refitted");
+      log.step(layer.name() + " refitted");
     }
 
     @Override

@@ -58,7 +58,10 @@ import org.taco4j.solve.Solvers;
  * @param sweeps of coordinate descent over quantised weights
  * @param structured fraction of the units of each hidden dimension to remove
  * @param structures which hidden dimensions: {@code mlp}, {@code channels}, {@code heads}
- * @param correct {@code mean-variance} or {@code none}: the channel correction after solving
+ * @param reconstruct {@code sequential} (each layer on what the compressed layers before it give,
+ *     towards the dense outputs) or {@code layerwise} (each layer on its own)
+ * @param correct {@code mean-variance} or {@code none}: the channel correction after layer-wise
+ *     solving
  * @param include globs over layer names: only these are pruned
  * @param exclude globs over layer names: these are left dense
  * @param layers what is different for some layers; the first rule that matches counts
@@ -97,6 +100,7 @@ public record Recipe(
     @Nullable Integer sweeps,
     @Nullable Double structured,
     @Nullable List<String> structures,
+    @Nullable String reconstruct,
     @Nullable String correct,
     @Nullable List<String> include,
     @Nullable List<String> exclude,
@@ -147,6 +151,9 @@ public record Recipe(
     }
   }
 
+  private static final String SEQUENTIAL = "sequential";
+  private static final String LAYERWISE = "layerwise";
+
   private static final ObjectMapper YAML =
       new ObjectMapper(
               YAMLFactory.builder()
@@ -182,7 +189,6 @@ public record Recipe(
             Map.entry("time-budget", SolverOptions.defaults().timeBudget()),
             Map.entry("refit", "ls"),
             Map.entry("precision", "auto"),
-            Map.entry("correct", "mean-variance"),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),
@@ -318,8 +324,22 @@ public record Recipe(
     }
     SolverOptions solverOptions = full.solverOptions();
     Solvers.create(java.util.Objects.requireNonNull(full.solver), solverOptions);
+    String how =
+        full.reconstruct != null
+            ? full.reconstruct
+            : require(full.solver).equals(Solvers.DEFAULT) ? SEQUENTIAL : LAYERWISE;
+    if (!List.of(SEQUENTIAL, LAYERWISE).contains(how)) {
+      throw TacoException.usage("--reconstruct is sequential or layerwise, not '" + how + "'");
+    }
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
       throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
+    }
+    if (how.equals(SEQUENTIAL) && full.correct != null && !full.correct.equals("none")) {
+      throw TacoException.usage(
+          "--correct "
+              + full.correct
+              + " is for --reconstruct layerwise; the sequential form fits each layer's outputs"
+              + " itself");
     }
     boolean onlyOtherwiseCompressed =
         sparsity == null && pattern == null && (structured != null || bits != null);
@@ -337,6 +357,10 @@ public record Recipe(
     }
     ObjectNode tree = YAML.valueToTree(full);
     tree.put("pattern", general.toString());
+    tree.put("reconstruct", how);
+    if (full.correct == null) {
+      tree.put("correct", how.equals(SEQUENTIAL) ? "none" : "mean-variance");
+    }
     tree.remove("sparsity");
     Recipe complete = YAML.convertValue(tree, Recipe.class);
     if (solverOptions.search() != Search.NONE && complete.prunesUnitsOnly()) {
@@ -388,6 +412,11 @@ public record Recipe(
         && bits == null
         && layers == null
         && patternOf(pattern, sparsity, null).sparsity() == 0;
+  }
+
+  /** Whether layers are reconstructed sequentially; of a complete recipe. */
+  boolean isSequential() {
+    return SEQUENTIAL.equals(reconstruct);
   }
 
   /** What of this recipe decides the bytes of the specialist, given the model and the images. */

@@ -29,13 +29,8 @@ interface GramAccumulator {
 
   /** The accumulator that fits the way samples are laid out. */
   static GramAccumulator create(GramKey key, Backend backend) {
-    return switch (key.unfold()) {
-      case Unfold.LastAxis u -> new RowGram(u.features(), backend);
-      case Unfold.SecondToLastAxis u -> new ColumnGram(u.features(), backend);
-      case Unfold.Convolution u ->
-          ShiftGram.fits(u)
-              ? new ShiftGram(u, key.group(), backend)
-              : new PatchGram(u, key.group(), backend);
-    };
+    return key.unfold() instanceof Unfold.Convolution u && ShiftGram.fits(u)
+        ? new ShiftGram(u, key.group(), backend)
+        : new TileGram(key.unfold(), key.group(), backend);
   }
 }

@@ -137,6 +137,15 @@ final class SpecializeCommand implements Callable<Integer> {
   @Mixin SolverMixin solverOptions = new SolverMixin();
 
   @Option(
+      names = "--reconstruct",
+      paramLabel = "HOW",
+      description =
+          "sequential (default with --solver hybrid: each layer is solved on what the layers"
+              + " compressed before it give, towards the dense model's outputs) or layerwise (each on"
+              + " its own, on dense inputs)")
+  @Nullable String reconstruct;
+
+  @Option(
       names = "--correct",
       paramLabel = "HOW",
       description =
@@ -231,6 +240,7 @@ final class SpecializeCommand implements Callable<Integer> {
         solverOptions.sweeps,
         structured,
         structures,
+        reconstruct,
         correct,
         include,
         exclude,

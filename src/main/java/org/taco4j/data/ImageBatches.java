@@ -114,6 +114,21 @@ public final class ImageBatches implements Iterable<ImageBatches.Batch> {
         .toList();
   }
 
+  /** These images in batches of another size. */
+  public ImageBatches inBatchesOf(int size) {
+    return new ImageBatches(files, filesOfAll, preprocessor, size, workers, notices);
+  }
+
+  /** How many files there are, readable or not. */
+  public int size() {
+    return files.size();
+  }
+
+  /** Images in a batch, but for the last one. */
+  public int batchSize() {
+    return batchSize;
+  }
+
   /** Shape of a batch of one image, in the model's layout. */
   public long[] imageShape() {
     return preprocessor.shape(1);

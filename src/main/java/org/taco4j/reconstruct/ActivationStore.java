@@ -172,7 +172,7 @@ final class ActivationStore implements AutoCloseable {
   private static TacoException failure(String what, IOException e) {
     return new TacoException(
         TacoException.Kind.RUNTIME,
-        "activations for the channel correction, which did not fit --memory, cannot be "
+        "activations, which did not fit --memory, cannot be "
             + what
             + ": "
             + e

@@ -2,7 +2,6 @@ package org.taco4j.reconstruct;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
@@ -86,20 +85,20 @@ public final class ChannelCorrection {
     List<String> outputs = layers.stream().map(Layer::output).toList();
     List<OnnxModel.Stage> stages = compressed.stages(outputs);
     List<Integer> counts = new ArrayList<>();
-    try (ActivationStore activations = new ActivationStore(memory, scratch)) {
+    try (ModelStream stream = new ModelStream(compressed, memory, scratch, workers)) {
       for (ImageBatches.Batch batch : images) {
         counts.add(batch.count());
-        activations.addBatch(input.feed(batch.data(), batch.count(), images.imageShape()));
+        stream.add(batch, images.imageShape());
       }
       int clamped = 0;
       for (int i = 0; i < layers.size(); i++) {
         Layer layer = layers.get(i);
-        runStage(stages.get(i), activations);
+        stream.run(stages.get(i));
         ChannelMoments target = Objects.requireNonNull(targets.get(layer.output()));
-        clamped += correctLayer(layer, target, activations, counts, input);
+        clamped += correctLayer(layer, target, stream.activations(), counts, input);
         Set<String> needed = new LinkedHashSet<>();
         stages.subList(i + 1, stages.size()).forEach(stage -> needed.addAll(stage.inputs()));
-        activations.retain(needed);
+        stream.retain(needed);
         progress.accept(layer.name());
       }
       if (clamped > 0) {
@@ -155,23 +154,8 @@ public final class ChannelCorrection {
 
   private static ChannelMoments moments(Tensor tensor, Layer layer, int count, ModelInput input) {
     long[] shape = input.leading(layer.output(), tensor.shape(), count);
-    float[] values = tensor.floats();
-    int samples = Math.toIntExact(Tensor.elements(shape));
-    if (samples < values.length) {
-      values = Arrays.copyOf(values, samples);
-    }
-    return ChannelMoments.of(values, shape, layer.outputAxis());
-  }
-
-  private void runStage(OnnxModel.Stage stage, ActivationStore activations) {
-    if (stage.outputs().isEmpty()) {
-      return;
-    }
-    Map<String, Integer> inputs = new LinkedHashMap<>();
-    stage.inputs().forEach(name -> inputs.put(name, activations.elementType(name)));
-    try (Session session = Session.open(compressed.subgraph(inputs, stage.outputs()), 1)) {
-      workers.forEach(activations.size(), b -> activations.use(b, stage.inputs(), session::run));
-    }
+    return ChannelMoments.of(
+        ModelStream.leading(tensor.floats(), shape), shape, layer.outputAxis());
   }
 
   /** Returns how many channels were clamped. */

@@ -36,10 +36,11 @@ import org.taco4j.onnx.Layer;
  * the disk:
  *
  * <pre>
- * 8 bytes   "TACOCKP1"
+ * 8 bytes   "TACOCKP2"
  * 4 bytes   length of the JSON that follows
- * JSON      run (fingerprint), layer (name), rows, cols, groups, outcome, notices
+ * JSON      run (fingerprint), layer (name), rows, cols, groups, bias (length), outcome, notices
  * floats    weights of each group, [rows, cols], row-major, little-endian float32
+ * floats    the bias, [rows · groups], where it was changed
  * 32 bytes  SHA-256 of all before
  * </pre>
  *
@@ -48,7 +49,7 @@ import org.taco4j.onnx.Layer;
  */
 public final class LayerCheckpoints {
   private static final String PREFIX = "layer-";
-  private static final byte[] MAGIC = "TACOCKP1".getBytes(StandardCharsets.US_ASCII);
+  private static final byte[] MAGIC = "TACOCKP2".getBytes(StandardCharsets.US_ASCII);
   private static final int NAME_BYTES = 8;
   private static final int SHA256_BYTES = 32;
 
@@ -91,10 +92,15 @@ public final class LayerCheckpoints {
    * A layer that is done.
    *
    * @param weights for each group [rows, cols], row-major
+   * @param bias [rows · groups]; null where it was not changed
    * @param notices what was noted since the layer before it was done
    */
   @SuppressWarnings("ArrayRecordComponent") // A tensor: comparing it by value is no use.
-  public record Finished(LayerWise.Outcome outcome, float[][] weights, List<Notice> notices) {}
+  public record Finished(
+      LayerWise.Outcome outcome,
+      float[][] weights,
+      float @Nullable [] bias,
+      List<Notice> notices) {}
 
   /** The head of a file. */
   private record Head(
@@ -103,6 +109,7 @@ public final class LayerCheckpoints {
       int rows,
       int cols,
       int groups,
+      int bias,
       ObjectNode outcome,
       List<Notice> notices) {}
 
@@ -126,6 +133,7 @@ public final class LayerCheckpoints {
    */
   public void save(Finished finished) {
     Layer layer = finished.outcome().plan().layer();
+    float[] bias = finished.bias() == null ? new float[0] : finished.bias();
     Head head =
         new Head(
             run,
@@ -133,6 +141,7 @@ public final class LayerCheckpoints {
             layer.rows(),
             layer.cols(),
             layer.groups(),
+            bias.length,
             tree(finished.outcome()),
             finished.notices());
     AtomicFiles.writeDurably(
@@ -146,6 +155,9 @@ public final class LayerCheckpoints {
           out.write(json);
           for (float[] group : finished.weights()) {
             writeFloats(out, group, layer.cols());
+          }
+          if (bias.length > 0) {
+            writeFloats(out, bias, bias.length);
           }
           file.write(digest.getMessageDigest().digest());
         });
@@ -181,13 +193,22 @@ public final class LayerCheckpoints {
     long weightBytes = layer.parameters() * Float.BYTES;
     if (jsonBytes < 0
         || jsonBytes > MOST_JSON_BYTES
-        || size != MAGIC.length + Integer.BYTES + jsonBytes + weightBytes + SHA256_BYTES) {
+        || size < MAGIC.length + Integer.BYTES + jsonBytes + weightBytes + SHA256_BYTES) {
       throw new IOException(size + " bytes do not hold what they should");
     }
     byte[] json = in.readNBytes(jsonBytes);
+    long biasBytes = size - MAGIC.length - Integer.BYTES - jsonBytes - weightBytes - SHA256_BYTES;
+    long rows = (long) layer.rows() * layer.groups();
+    if (biasBytes != 0 && biasBytes != rows * Float.BYTES) {
+      throw new IOException(size + " bytes do not hold what they should");
+    }
     float[][] weights = new float[layer.groups()][layer.rows() * layer.cols()];
     for (float[] group : weights) {
       readFloats(in, group, layer.cols());
+    }
+    float[] bias = biasBytes == 0 ? null : new float[Math.toIntExact(rows)];
+    if (bias != null) {
+      readFloats(in, bias, bias.length);
     }
     byte[] expected = digest.getMessageDigest().digest();
     if (!Arrays.equals(expected, file.readNBytes(SHA256_BYTES))) {
@@ -198,10 +219,11 @@ public final class LayerCheckpoints {
         || !head.layer().equals(layer.name())
         || head.rows() != layer.rows()
         || head.cols() != layer.cols()
-        || head.groups() != layer.groups()) {
+        || head.groups() != layer.groups()
+        || head.bias() * (long) Float.BYTES != biasBytes) {
       throw new IOException("it is of layer " + head.layer() + " of run " + head.run());
     }
-    return new Finished(outcome(head.outcome(), plan), weights, head.notices());
+    return new Finished(outcome(head.outcome(), plan), weights, bias, head.notices());
   }
 
   private Path file(LayerWise.Plan plan) {

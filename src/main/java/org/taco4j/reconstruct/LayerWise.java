@@ -3,33 +3,27 @@ package org.taco4j.reconstruct;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
-import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.Calibrator;
 import org.taco4j.calibrate.GramKey;
 import org.taco4j.calibrate.GramMatrix;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
-import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
-import org.taco4j.solve.CrossValidatedDamping;
 import org.taco4j.solve.Damping;
 import org.taco4j.solve.Hessian;
 import org.taco4j.solve.LayerError;
-import org.taco4j.solve.LayerSolution;
 import org.taco4j.solve.Pattern;
 import org.taco4j.solve.QuantizationGrid;
 import org.taco4j.solve.SearchReport;
-import org.taco4j.solve.SolveRequest;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.SplitHessian;
 
@@ -243,20 +237,28 @@ public final class LayerWise {
       Layer layer = outcome.plan().layer();
       checkpoints.save(
           new LayerCheckpoints.Finished(
-              outcome, LayerWeights.unfold(compressed, layer), all.subList(noted, all.size())));
+              outcome,
+              LayerWeights.unfold(compressed, layer),
+              /* bias= */ null,
+              all.subList(noted, all.size())));
     }
     return all.size();
   }
 
   /** The calibration images in the parts of which Gram matrices are needed: two halves, or all. */
   private List<ImageBatches> parts(Damping damping, List<Plan> plans, ImageBatches calibration) {
-    if (damping instanceof Damping.Fixed) {
-      return List.of(calibration);
-    }
+    return damping instanceof Damping.Fixed
+        ? List.of(calibration)
+        : halves(plans, calibration, compressed, notices);
+  }
+
+  /** The two halves of the images by which damping is chosen; all, where it cannot be: noted. */
+  static List<ImageBatches> halves(
+      List<Plan> plans, ImageBatches calibration, OnnxModel model, Notices notices) {
     if (plans.stream().noneMatch(plan -> plan.solver().usesDamping())) {
       notices.add(
           "damping-not-chosen",
-          compressed.source(),
+          model.source(),
           "the solver uses no damping, so none was chosen",
           Damping.USUAL);
       return List.of(calibration);
@@ -265,7 +267,7 @@ public final class LayerWise {
     if (halves.size() < 2) {
       notices.add(
           "damping-not-chosen",
-          compressed.source(),
+          model.source(),
           "a single calibration image cannot be halved to choose the damping; it stays "
               + Damping.USUAL,
           Damping.USUAL);
@@ -288,22 +290,11 @@ public final class LayerWise {
       Map<GramKey, List<Hessian>> hessians,
       Map<GramKey, List<Hessian>> heldOutHessians) {
     Layer layer = plan.layer();
-    int[] order =
-        plan.pattern().groupSize() == 1
-            ? SolveRequest.naturalOrder(layer.cols())
-            : layer.groupingOrder();
     float[][] groups = LayerWeights.unfold(compressed, layer);
     float[][] solved = new float[groups.length][];
     LayerError errors = new LayerError();
     LayerError heldOutErrors = heldOutHessians.isEmpty() ? null : new LayerError();
-    double usedDamping = 0;
-    int escalations = 0;
-    int dead = 0;
-    int repeatedRows = 0;
-    double seconds = 0;
-    Set<String> ran = new LinkedHashSet<>();
-    List<SearchReport> searches = new ArrayList<>();
-    List<QuantizationGrid> grids = new ArrayList<>();
+    LayerSolving solving = new LayerSolving(plan, damping, backend);
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
       GramKey key = GramKey.of(layer, group);
@@ -311,89 +302,15 @@ public final class LayerWise {
       SplitHessian halves =
           parts.size() < 2 ? null : new SplitHessian(parts.getFirst(), parts.getLast());
       Hessian hessian = halves == null ? parts.getFirst() : halves.whole();
-      SolveRequest request =
-          new SolveRequest(
-              layer.name(),
-              weights,
-              layer.rows(),
-              layer.cols(),
-              hessian,
-              order,
-              plan.pattern(),
-              damping instanceof Damping.Fixed fixed ? fixed.value() : Damping.USUAL);
-      if (halves != null && plan.solver().usesDamping()) {
-        CrossValidatedDamping.Choice choice =
-            CrossValidatedDamping.choose(request, plan.solver(), List.of(halves), backend);
-        request = request.withDamping(choice.damping());
-        seconds += choice.seconds();
-      }
-      LayerSolution solution = plan.solver().solve(request, backend);
-      solved[group] = solution.weights();
-      errors.add(weights, solution.weights(), layer.rows(), layer.cols(), hessian, backend);
+      solved[group] = solving.solve(weights, hessian, halves);
+      errors.add(weights, solved[group], layer.rows(), layer.cols(), hessian, backend);
       if (heldOutErrors != null) {
         Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key)).getFirst();
-        heldOutErrors.add(weights, solution.weights(), layer.rows(), layer.cols(), unseen, backend);
-      }
-      usedDamping = Math.max(usedDamping, solution.damping());
-      escalations = Math.max(escalations, solution.dampingEscalations());
-      // Counted here, as not every solver looks at the inputs.
-      dead += hessian.deadColumns();
-      repeatedRows += solution.repeatedRows();
-      seconds += solution.seconds();
-      ran.add(solution.solver());
-      if (solution.search() != null) {
-        searches.add(solution.search());
-      }
-      if (solution.grid() != null) {
-        grids.add(solution.grid());
+        heldOutErrors.add(weights, solved[group], layer.rows(), layer.cols(), unseen, backend);
       }
     }
     LayerWeights.fold(compressed, layer, solved);
-    if (escalations > 0) {
-      notices.add(
-          "extra-damping",
-          layer.name(),
-          "the Hessian could be factored only with damping " + usedDamping,
-          usedDamping);
-    }
-    if (repeatedRows > 0) {
-      notices.add(
-          "float32-rows-repeated",
-          layer.name(),
-          "float32 broke down in %d of %d rows, which were solved again in float64"
-              .formatted(repeatedRows, groups.length * layer.rows()),
-          repeatedRows);
-    }
-    double layerError = errors.relative();
-    if (!Double.isFinite(layerError)) {
-      throw TacoException.numerical(
-          "layer "
-              + layer.name()
-              + ": the layer-wise error is "
-              + layerError
-              + "; raise --damping or exclude the layer");
-    }
-    noteStoppedSearches(layer, searches);
-    return new Outcome(
-        plan,
-        String.join(", ", ran),
-        layerError,
-        heldOutErrors == null ? null : heldOutErrors.relative(),
-        usedDamping,
-        dead,
-        seconds,
-        searches,
-        grids);
-  }
-
-  /** A search that did not end by itself has not done what was asked. */
-  private void noteStoppedSearches(Layer layer, List<SearchReport> searches) {
-    searches.stream()
-        .filter(search -> search.stopped() != SearchReport.Stopped.CONVERGED)
-        .findFirst()
-        .ifPresent(
-            search ->
-                notices.add(
-                    "search-stopped", layer.name(), search.stopped().toString(), search.seconds()));
+    return solving.outcome(
+        errors.relative(), heldOutErrors == null ? null : heldOutErrors.relative(), notices);
   }
 }

@@ -102,7 +102,7 @@ class GramAccumulatorTest {
         GramAccumulator.create(
             new GramKey("x", conv(4, 1, 3, 3, 1, 1, new int[] {1, 1, 1, 1}, 1), 0), BACKEND));
     assertInstanceOf(
-        PatchGram.class,
+        TileGram.class,
         GramAccumulator.create(
             new GramKey("x", conv(4, 1, 3, 3, 2, 2, new int[] {1, 1, 1, 1}, 1), 0), BACKEND));
   }

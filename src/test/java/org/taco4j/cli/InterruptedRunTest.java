@@ -76,8 +76,8 @@ class InterruptedRunTest {
 
     @Override
     public void stage(String name, int steps) {
-      solving = name.equals("solving");
-      if (layer == 0 && name.startsWith("calibrating")) {
+      solving = name.equals("solving") || name.equals("reconstructing");
+      if (layer == 0 && (name.startsWith("calibrating") || name.equals("reconstructing"))) {
         then.run();
       }
     }
@@ -261,18 +261,18 @@ class InterruptedRunTest {
     assertEquals(List.of(".run.part"), filesIn(folder));
     assertEquals(layer, savedLayers(folder.resolve(".run.part")).size());
 
-    // Neither threads nor passes change the bytes, so they may change in between.
+    // Neither threads nor memory change the bytes, so they may change in between.
     Cli.Result resumed =
         Cli.run("specialize", "--recipe", recipe, "--threads", "1", "--memory", "1k", "--out", out);
     resumed.succeeded();
     assertTrue(
         resumed.err().contains("resuming: " + layer + " of 4 layers are done"), resumed.err());
     assertEquals(layer, notice(out, "resumed"));
-    long passes =
+    long solved =
         Files.readAllLines(out.resolve("run.log")).stream()
-            .filter(line -> line.contains("calibrating"))
+            .filter(line -> line.contains(": layer error "))
             .count();
-    assertEquals(LAYERS - layer, passes, "one for each layer that was left");
+    assertEquals(LAYERS - layer, solved, "the layers that were left");
     assertEquals(List.of("run"), filesIn(folder));
     assertSameResult(whole, out);
   }
@@ -283,6 +283,20 @@ class InterruptedRunTest {
     Cli.run("specialize", "--recipe", recipe, "--out", out).succeeded();
     assertEquals(LAYERS, notice(out, "resumed"));
     assertSameResult(whole, out);
+  }
+
+  @Test
+  void aLayerWiseRunIsResumedToTheSameBytes() throws IOException {
+    Path layerWise =
+        Files.writeString(
+            folder.resolve("layerwise.yaml"),
+            Files.readString(recipe) + "reconstruct: layerwise\n");
+    Path expected = folder.resolve("expected");
+    Cli.run("specialize", "--recipe", layerWise, "--out", expected).succeeded();
+    Path out = failAfter(2, layerWise);
+    Cli.run("specialize", "--recipe", layerWise, "--out", out).succeeded();
+    assertEquals(2, notice(out, "resumed"));
+    assertSameResult(expected, out);
   }
 
   @Test

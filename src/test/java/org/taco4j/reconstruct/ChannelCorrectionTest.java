@@ -6,39 +6,25 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import ai.onnx.proto.OnnxMl.GraphProto;
-import ai.onnx.proto.OnnxMl.ModelProto;
-import ai.onnx.proto.OnnxMl.NodeProto;
-import ai.onnx.proto.OnnxMl.TensorProto;
-import com.google.protobuf.ByteString;
 import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
 import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
-import org.taco4j.TinyTask;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.ImageBatches;
-import org.taco4j.data.ImageFile;
-import org.taco4j.data.Preprocessor;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
-import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
@@ -53,70 +39,11 @@ class ChannelCorrectionTest {
   @TempDir Path folder;
 
   private Path network(String kind) {
-    Path file = folder.resolve(kind + ".onnx");
-    return switch (kind) {
-      case "conv" -> TinyTask.convNet(file, TinyTask.Input.FREE);
-      case "conv of batch 5" -> TinyTask.convNet(file, new TinyTask.Input(5, false));
-      case "conv FLOAT16" -> inFloat16(TinyTask.convNet(file, TinyTask.Input.FREE));
-      case "conv NHWC" -> TinyTask.convNet(file, new TinyTask.Input(1, true));
-      default -> TinyTask.mlp(file);
-    };
-  }
-
-  /** Lets a network compute in float16 between its float32 input and output. */
-  private static Path inFloat16(Path file) {
-    try {
-      ModelProto model = ModelProto.parseFrom(Files.readAllBytes(file));
-      GraphProto.Builder graph = model.getGraph().toBuilder();
-      for (TensorProto.Builder tensor : graph.getInitializerBuilderList()) {
-        FloatBuffer values =
-            tensor
-                .getRawData()
-                .asReadOnlyByteBuffer()
-                .order(ByteOrder.LITTLE_ENDIAN)
-                .asFloatBuffer();
-        ByteBuffer halves =
-            ByteBuffer.allocate(Short.BYTES * values.remaining()).order(ByteOrder.LITTLE_ENDIAN);
-        while (values.hasRemaining()) {
-          halves.putShort(Float.floatToFloat16(values.get()));
-        }
-        tensor
-            .setDataType(TensorProto.DataType.FLOAT16_VALUE)
-            .setRawData(ByteString.copyFrom(halves.flip()));
-      }
-      graph.getNodeBuilder(0).setInput(0, "half_images");
-      graph.getNodeBuilder(graph.getNodeCount() - 1).setOutput(0, "half_logits");
-      graph.addNode(0, cast("images", "half_images", TensorProto.DataType.FLOAT16_VALUE));
-      graph.addNode(cast("half_logits", "logits", TensorProto.DataType.FLOAT_VALUE));
-      return Files.write(file, model.toBuilder().setGraph(graph).build().toByteArray());
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-  }
-
-  private static NodeProto cast(String from, String to, int type) {
-    return NodeProto.newBuilder()
-        .setOpType("Cast")
-        .addInput(from)
-        .addOutput(to)
-        .addAttribute(ModelBuilder.attribute("to", type))
-        .build();
+    return Networks.write(folder, kind);
   }
 
   private ImageBatches images(boolean channelsLast, int batch, Workers workers) {
-    Random random = new Random(23);
-    List<ImageFile> files = new ArrayList<>();
-    for (int i = 0; i < IMAGES; i++) {
-      Path file = folder.resolve("images").resolve(i + ".png");
-      TinyTask.write(TinyTask.picture(random), file);
-      files.add(new ImageFile(file, 0));
-    }
-    return new ImageBatches(
-        files,
-        new Preprocessor(TinyTask.preprocessing(channelsLast)),
-        batch,
-        workers,
-        new Notices());
+    return Networks.images(folder, IMAGES, channelsLast, batch, workers);
   }
 
   /** Removes the smaller half of each layer's weights. */

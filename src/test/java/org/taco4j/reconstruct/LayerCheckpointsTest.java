@@ -34,7 +34,7 @@ class LayerCheckpointsTest {
   private final Notices notices = new Notices();
   private List<Layer> layers = List.of();
   private LayerCheckpoints.Finished finished =
-      new LayerCheckpoints.Finished(outcome(null, null), new float[0][], List.of());
+      new LayerCheckpoints.Finished(outcome(null, null), new float[0][], null, List.of());
 
   private static LayerWise.Outcome outcome(LayerWise.Plan plan, Double heldOutError) {
     return new LayerWise.Outcome(
@@ -64,6 +64,7 @@ class LayerCheckpointsTest {
         new LayerCheckpoints.Finished(
             outcome(plan(layer), null),
             weights,
+            new float[] {-0f, 1.5f, Float.MIN_VALUE, 3, 4, 5, 6, 7},
             List.of(new Notice("extra-damping", "conv2", "a \"sentence\", in Ünicode", 0.1)));
   }
 
@@ -96,6 +97,7 @@ class LayerCheckpointsTest {
     LayerCheckpoints.Finished loaded = open(RUN).load(plan()).orElseThrow();
     assertEquals(finished.outcome(), loaded.outcome());
     assertEquals(finished.notices(), loaded.notices());
+    assertArrayEquals(bits(finished.bias()), bits(loaded.bias()));
     assertEquals(finished.weights().length, loaded.weights().length);
     for (int group = 0; group < loaded.weights().length; group++) {
       assertArrayEquals(bits(finished.weights()[group]), bits(loaded.weights()[group]));
@@ -120,7 +122,7 @@ class LayerCheckpointsTest {
     }
     LayerWise.Outcome outcome =
         new LayerWise.Outcome(plan(), "fast+gptq", 0.1, null, 0.01, 0, 1, List.of(), grids);
-    open(RUN).save(new LayerCheckpoints.Finished(outcome, finished.weights(), List.of()));
+    open(RUN).save(new LayerCheckpoints.Finished(outcome, finished.weights(), null, List.of()));
     List<QuantizationGrid> loaded = open(RUN).load(plan()).orElseThrow().outcome().grids();
     assertEquals(2, loaded.size());
     for (int group = 0; group < 2; group++) {
@@ -141,7 +143,7 @@ class LayerCheckpointsTest {
   void anErrorOnHeldOutImagesComesBack() throws IOException {
     for (double error : new double[] {1 / 3.0, Double.NaN}) {
       LayerWise.Outcome outcome = outcome(plan(), error);
-      open(RUN).save(new LayerCheckpoints.Finished(outcome, finished.weights(), List.of()));
+      open(RUN).save(new LayerCheckpoints.Finished(outcome, finished.weights(), null, List.of()));
       assertEquals(outcome, open(RUN).load(plan()).orElseThrow().outcome());
     }
   }

@@ -35,8 +35,9 @@ import org.taco4j.tune.TuneReport.Stop;
  * estimator; everything else that {@link TrainableConstants} calls a parameter is free.
  *
  * <p>A batch is cut into micro-batches, whose gradients are summed in a fixed order: the same seed
- * gives the same bytes at any number of threads. The result is the best pass on held-out images by
- * the objective's own loss, which is less noisy than accuracy on so few; pass 0, the untuned model,
+ * gives the same bytes at any number of threads. The result is the pass whose outputs on held-out
+ * images are the nearest to the dense model's, by {@link TuneReport.Losses#distance}: finer than
+ * accuracy on so few, and less ruled by single images than the loss. Pass 0, the untuned model,
  * takes part. Without held-out images it is the last pass.
  *
  * <p>Interrupting the thread that tunes ends it before the next step, with an exception of kind
@@ -333,7 +334,7 @@ public final class Tuner {
       boolean better =
           pass.heldOut() == null
               || pass.pass() == 0
-              || pass.heldOut().loss() < heldOutLoss(curve.get(bestPass));
+              || pass.heldOut().distance() < distance(curve.get(bestPass));
       if (better) {
         bestPass = pass.pass();
         best = snapshot();
@@ -344,9 +345,9 @@ public final class Tuner {
       listener.pass(pass);
     }
 
-    private static double heldOutLoss(Pass pass) {
+    private static double distance(Pass pass) {
       TuneReport.Losses losses = pass.heldOut();
-      return losses == null ? Double.NaN : losses.loss();
+      return losses == null ? Double.NaN : losses.distance();
     }
 
     private boolean isStale() {
@@ -362,7 +363,7 @@ public final class Tuner {
           List.copyOf(curve),
           settings.passes(),
           bestPass,
-          heldOut == null ? "last pass" : "held-out loss",
+          heldOut == null ? "last pass" : "held-out distance",
           stop,
           train.size(),
           heldOut == null ? 0 : heldOut.size(),
@@ -560,7 +561,7 @@ public final class Tuner {
 
     /** Runs the teacher once where the images stay the same and its values fit into memory. */
     private void keepTargets() {
-      if (!distiller.needsTeacher()) {
+      if (heldOut == null && !distiller.needsTeacher()) {
         return;
       }
       long perImage = 0;
@@ -573,7 +574,9 @@ public final class Tuner {
         heldOutTargets = targets(fixed);
         room -= perImage * fixed.size();
       }
-      if (settings.augmentation().isEmpty() && perImage * train.size() <= room) {
+      if (distiller.needsTeacher()
+          && settings.augmentation().isEmpty()
+          && perImage * train.size() <= room) {
         trainTargets = targets(train);
       }
     }

@@ -205,7 +205,7 @@ class TunerTest {
             tune(task(student, zeros(student)), settings().withSeed(1), 1).model().toBytes()));
     assertEquals(24, one.report().trainImages());
     assertEquals(8, one.report().heldOutImages());
-    assertEquals("held-out loss", one.report().criterion());
+    assertEquals("held-out distance", one.report().criterion());
     for (int pass = 0; pass < one.report().curve().size(); pass++) {
       assertEquals(
           one.report().curve().get(pass).heldOut(), four.report().curve().get(pass).heldOut());

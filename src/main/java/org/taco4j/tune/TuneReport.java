@@ -57,7 +57,8 @@ public record TuneReport(
    * @param pass its number; 0 is the untuned model
    * @param learningRate at its first step; null for pass 0
    * @param train means over its training images, while the weights changed; null for pass 0
-   * @param heldOut means over the held-out images after it; null where there are none
+   * @param heldOut means over random crops of the held-out images after it; null where there are
+   *     none, and for passes between two looks at them
    * @param seconds it took
    */
   public record Pass(

@@ -44,17 +44,25 @@ final class Distiller implements AutoCloseable {
   /**
    * What a shard gave, as sums over its images.
    *
+   * @param distance of the softmax outputs in total variation
    * @param correct images whose label has the highest logit
    * @param gradients of the total loss, divided by the images of the whole batch; one for each
    *     leaf, in their order; empty where none were wanted
    */
   record Sums(
-      double task, double logit, double feature, int correct, int count, List<float[]> gradients) {
+      double task,
+      double logit,
+      double feature,
+      double distance,
+      int correct,
+      int count,
+      List<float[]> gradients) {
     Sums plus(Sums other) {
       return new Sums(
           task + other.task,
           logit + other.logit,
           feature + other.feature,
+          distance + other.distance,
           correct + other.correct,
           count + other.count,
           List.of());
@@ -64,11 +72,12 @@ final class Distiller implements AutoCloseable {
       double t = task / count;
       double l = logit / count;
       double f = feature / count;
-      return new TuneReport.Losses(objective.total(t, l, f), t, l, f, correct / (double) count);
+      return new TuneReport.Losses(
+          objective.total(t, l, f), t, l, f, distance / count, correct / (double) count);
     }
   }
 
-  static final Sums NOTHING = new Sums(0, 0, 0, 0, 0, List.of());
+  static final Sums NOTHING = new Sums(0, 0, 0, 0, 0, 0, List.of());
 
   /**
    * Some images.
@@ -300,12 +309,14 @@ final class Distiller implements AutoCloseable {
     int count = shard.count();
     Map<String, Tensor> feed = feed(shard);
     float[][][] kept = shard.targets();
+    boolean compare = needsTeacher() || leaves.isEmpty();
     List<Tensor> wished =
-        !needsTeacher() ? List.of() : kept != null ? targets(kept) : runTeacher(feed, count);
+        !compare ? List.of() : kept != null ? targets(kept) : runTeacher(feed, count);
     List<String> names = wanted(studentLogits);
     List<Tensor> given = perImage(student.run(weights, feed, names), names, count);
     Tensor logits = given.getFirst();
     int correct = correct(logits, shard.labels());
+    double distance = compare ? distance(logits, wished.getFirst()) : 0;
     List<Tensor> parts = new ArrayList<>();
     double task = part(parts, objective.taskWeight(), () -> taskLoss(logits, shard.labels()));
     double logit = part(parts, objective.logitWeight(), () -> logitLoss(logits, wished.getFirst()));
@@ -317,7 +328,7 @@ final class Distiller implements AutoCloseable {
         gradients.add(Tensors.floats(gradient));
       }
     }
-    return new Sums(task, logit, feature, correct, count, gradients);
+    return new Sums(task, logit, feature, distance, correct, count, gradients);
   }
 
   @FunctionalInterface
@@ -347,6 +358,10 @@ final class Distiller implements AutoCloseable {
       correct += best == labels[i] ? 1 : 0;
     }
     return correct;
+  }
+
+  private static double distance(Tensor logits, Tensor wished) {
+    return torch.softmax(logits, 1).sub(torch.softmax(wished, 1)).abs().sum().item_double() / 2;
   }
 
   private static Tensor taskLoss(Tensor logits, int[] labels) {

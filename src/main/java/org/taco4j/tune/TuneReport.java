@@ -10,8 +10,8 @@ import org.jspecify.annotations.Nullable;
  * @param curve of each pass, from 0, the untuned model, on
  * @param passesPlanned how many were asked for
  * @param bestPass the pass whose weights are the result; 0: the untuned model was the best
- * @param criterion what chose it: {@code held-out loss}, or {@code last pass} without held-out
- *     images
+ * @param criterion what chose it: {@code held-out distance}, the least {@link Losses#distance}, or
+ *     {@code last pass} without held-out images
  * @param stop why tuning ended
  * @param trainImages images that gave gradients
  * @param heldOutImages images that gave none and chose the best pass; 0 where there were too few
@@ -45,7 +45,7 @@ public record TuneReport(
   public enum Stop {
     /** All passes are done. */
     FINISHED,
-    /** The held-out loss had not got better for some passes. */
+    /** The held-out distance had not got less for some passes. */
     EARLY,
     /** The loss became infinite or no number; the best weights so far are the result. */
     NOT_FINITE
@@ -57,7 +57,8 @@ public record TuneReport(
    * @param pass its number; 0 is the untuned model
    * @param learningRate at its first step; null for pass 0
    * @param train means over its training images, while the weights changed; null for pass 0
-   * @param heldOut means over the held-out images after it; null where there are none
+   * @param heldOut means over random crops of the held-out images after it; null where there are
+   *     none, and for passes between two looks at them
    * @param seconds it took
    */
   public record Pass(
@@ -74,9 +75,14 @@ public record TuneReport(
    * @param task cross entropy
    * @param logit logit distillation
    * @param feature feature distillation
+   * @param distance of the two models' softmax outputs, in total variation, ½ Σ |p - q|: from 0,
+   *     the same, to 1. Against a few images that are confidently wrong, of which there always are
+   *     some, it is robust where the logarithms in the losses are not. 0 where the dense model was
+   *     not run
    * @param accuracy part of the images whose label has the highest logit
    */
-  public record Losses(double loss, double task, double logit, double feature, double accuracy) {}
+  public record Losses(
+      double loss, double task, double logit, double feature, double distance, double accuracy) {}
 
   /** Whether tuning made the model no better, so that the result is the untuned one. */
   public boolean untunedWon() {

@@ -16,7 +16,7 @@ import org.taco4j.tune.Optimizer.Schedule;
  * @param augmentation random changes of the images, drawn anew in each pass; empty for none
  * @param holdOut whether a quarter of the images is set aside to choose the best pass, where there
  *     are enough and no others are given for that
- * @param patience passes without a better held-out loss after which tuning stops early; 0: never
+ * @param patience passes without a lower held-out distance after which tuning stops early; 0: never
  * @param seed of the order of images, their changes, and the choice of those held out
  * @param microBatch images that run through the models together, to bound memory: the gradient of a
  *     batch is the sum over micro-batches, whose borders do not depend on threads. 0 chooses by the

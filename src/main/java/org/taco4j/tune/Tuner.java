@@ -17,6 +17,7 @@ import org.taco4j.common.Notices;
 import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
+import org.taco4j.data.Augmentation;
 import org.taco4j.data.DataFingerprint;
 import org.taco4j.data.TrainingImages;
 import org.taco4j.execute.Tensors;
@@ -35,9 +36,12 @@ import org.taco4j.tune.TuneReport.Stop;
  * estimator; everything else that {@link TrainableConstants} calls a parameter is free.
  *
  * <p>A batch is cut into micro-batches, whose gradients are summed in a fixed order: the same seed
- * gives the same bytes at any number of threads. The result is the best pass on held-out images by
- * the objective's own loss, which is less noisy than accuracy on so few; pass 0, the untuned model,
- * takes part. Without held-out images it is the last pass.
+ * gives the same bytes at any number of threads. The result is the pass whose outputs on held-out
+ * images are the nearest to the dense model's, by {@link TuneReport.Losses#distance}: finer than
+ * accuracy on so few, and less ruled by single images than the loss. They are looked at in random
+ * crops and mirrored: those set aside from the calibration images were seen by the compression, as
+ * they are, which otherwise speaks for the untuned model too much. Pass 0, the untuned model, takes
+ * part. Without held-out images it is the last pass.
  *
  * <p>Interrupting the thread that tunes ends it before the next step, with an exception of kind
  * INTERRUPTED; what was saved lets the same call go on after the last finished pass.
@@ -45,9 +49,25 @@ import org.taco4j.tune.TuneReport.Stop;
 @SuppressWarnings("try") // Scopes and guards work by being open.
 public final class Tuner {
   /** Gradients of at most so many micro-batches are kept beside each other. */
-  private static final int LANES = 8;
+  private static final int MOST_LANES = 8;
+
+  /** So many even where they are large: fewer would leave threads idle. */
+  private static final int FEWEST_LANES = 4;
+
+  /** Numbers in the gradients beside each other, where that leaves more than the fewest lanes. */
+  private static final long LANE_VALUES = 1L << 26;
 
   private static final int SMALL_IMAGE = 64 * 64;
+
+  /** Random changes of each held-out image: their losses are less noisy together. */
+  private static final int VIEWS = 4;
+
+  private static final Optional<Augmentation> VIEW =
+      Optional.of(Augmentation.torchvision().withMinScale(0.5));
+
+  /** Held-out images are looked at so often in a tuning, spread over its passes. */
+  private static final int LOOKS = 25;
+
   private static final int CHECKPOINT_VERSION = 1;
 
   private final Workers workers;
@@ -143,6 +163,7 @@ public final class Tuner {
     private final @Nullable TrainingImages heldOut;
     private final int microBatch;
     private final int batch;
+    private final int lanes;
     private final long stepsOfPass;
     private final List<Pass> curve = new ArrayList<>();
     private List<float[]> best;
@@ -165,14 +186,15 @@ public final class Tuner {
             HoldOut.split(
                 images.files().stream().map(file -> file.classIndex()).toList(), settings.seed());
         train = images.subset(split.train());
-        heldOut = split.heldOut().isEmpty() ? null : images.subset(split.heldOut());
+        heldOut = split.heldOut().isEmpty() ? null : views(images.subset(split.heldOut()));
       } else {
         train = images;
         heldOut =
             task.heldOut().isEmpty()
                 ? null
-                : TrainingImages.load(
-                    task.heldOut(), task.preprocessor(), memory, workers, notices);
+                : views(
+                    TrainingImages.load(
+                        task.heldOut(), task.preprocessor(), memory, workers, notices));
       }
       if (heldOut == null && settings.holdOut()) {
         notices.add(
@@ -192,8 +214,16 @@ public final class Tuner {
                   ? input.batch()
                   : settings.microBatch() > 0 ? settings.microBatch() : automatic,
               batch);
+      long values = parameters.stream().mapToLong(Parameter::size).sum();
+      lanes = Math.clamp(LANE_VALUES / values, FEWEST_LANES, MOST_LANES);
       stepsOfPass = ((long) train.size() + batch - 1) / batch;
       best = snapshot();
+    }
+
+    /** Each image several times; the random change of each time is another. */
+    private static TrainingImages views(TrainingImages images) {
+      return images.subset(
+          IntStream.range(0, VIEWS * images.size()).map(i -> i / VIEWS).boxed().toList());
     }
 
     private List<Parameter> parameters() {
@@ -230,7 +260,10 @@ public final class Tuner {
       long begin = System.nanoTime();
       try {
         distiller.chooseFeatures(
-            task.teacher(), student.model(), shard(train, new int[] {0}, 0, null), notices);
+            task.teacher(),
+            student.model(),
+            shard(train, new int[] {0}, Optional.empty(), 0, null),
+            notices);
         TuneCheckpoint checkpoint =
             checkpointFile
                 .map(file -> new TuneCheckpoint(file, fingerprint(), notices))
@@ -322,9 +355,7 @@ public final class Tuner {
     private void finish(Pass pass, @Nullable TuneCheckpoint checkpoint, TuneListener listener) {
       curve.add(pass);
       boolean better =
-          pass.heldOut() == null
-              || pass.pass() == 0
-              || pass.heldOut().loss() < heldOutLoss(curve.get(bestPass));
+          heldOut == null || pass.pass() == 0 || distance(pass) < distance(curve.get(bestPass));
       if (better) {
         bestPass = pass.pass();
         best = snapshot();
@@ -335,9 +366,9 @@ public final class Tuner {
       listener.pass(pass);
     }
 
-    private static double heldOutLoss(Pass pass) {
+    private static double distance(Pass pass) {
       TuneReport.Losses losses = pass.heldOut();
-      return losses == null ? Double.NaN : losses.loss();
+      return losses == null ? Double.NaN : losses.distance();
     }
 
     private boolean isStale() {
@@ -353,10 +384,10 @@ public final class Tuner {
           List.copyOf(curve),
           settings.passes(),
           bestPass,
-          heldOut == null ? "last pass" : "held-out loss",
+          heldOut == null ? "last pass" : "held-out distance",
           stop,
           train.size(),
-          heldOut == null ? 0 : heldOut.size(),
+          heldOut == null ? 0 : heldOut.size() / VIEWS,
           parameters.size(),
           values - held,
           held,
@@ -391,7 +422,7 @@ public final class Tuner {
     /** One step of the optimizer on these images. */
     private Distiller.Sums step(int[] images, int pass) throws NotFinite {
       int shards = (images.length + microBatch - 1) / microBatch;
-      int lanes = Math.min(LANES, shards);
+      int lanes = Math.min(this.lanes, shards);
       List<List<float[]>> gradients = new ArrayList<>();
       Distiller.Sums[] sums = new Distiller.Sums[shards];
       IntStream.range(0, lanes).forEach(lane -> gradients.add(new ArrayList<>()));
@@ -407,7 +438,10 @@ public final class Tuner {
                 int[] part = Arrays.copyOfRange(images, s * microBatch, end);
                 Distiller.Sums sum =
                     distiller.gradient(
-                        weights, leaves, shard(train, part, pass, trainTargets), images.length);
+                        weights,
+                        leaves,
+                        shard(train, part, settings.augmentation(), pass, trainTargets),
+                        images.length);
                 add(gradients.get(lane), sum.gradients());
                 sums[s] = Distiller.NOTHING.plus(sum);
               }
@@ -487,21 +521,18 @@ public final class Tuner {
     }
 
     private Distiller.Shard shard(
-        TrainingImages images, int[] indices, int pass, float @Nullable [][][] allTargets) {
+        TrainingImages images,
+        int[] indices,
+        Optional<Augmentation> change,
+        int pass,
+        float @Nullable [][][] allTargets) {
       int length = task.preprocessor().length();
       float[] data = new float[Math.multiplyExact(indices.length, length)];
       int[] labels = new int[indices.length];
       float[][][] targets = allTargets == null ? null : new float[indices.length][][];
       for (int i = 0; i < indices.length; i++) {
-        boolean changed = pass > 0 && settings.augmentation().isPresent();
-        if (changed) {
-          images.augmented(
-              indices[i],
-              settings.augmentation().orElseThrow(),
-              settings.seed(),
-              pass,
-              data,
-              i * length);
+        if (change.isPresent()) {
+          images.augmented(indices[i], change.get(), settings.seed(), pass, data, i * length);
         } else {
           images.plain(indices[i], data, i * length);
         }
@@ -513,16 +544,18 @@ public final class Tuner {
       return new Distiller.Shard(data, labels, targets);
     }
 
+    @SuppressWarnings("ReferenceEquality")
     private Distiller.Shard micro(TrainingImages images, int s) {
       int[] indices =
           IntStream.range(s * microBatch, Math.min(images.size(), (s + 1) * microBatch)).toArray();
-      return shard(images, indices, 0, null);
+      return shard(images, indices, images == heldOut ? VIEW : Optional.empty(), 0, null);
     }
 
     /** The losses on the held-out images as they are; null where there are none. */
     private TuneReport.@Nullable Losses evaluate(int pass) throws NotFinite {
       TrainingImages images = heldOut;
-      if (images == null) {
+      int interval = (settings.passes() + LOOKS - 1) / LOOKS;
+      if (images == null || (pass % interval != 0 && pass != settings.passes())) {
         return null;
       }
       int shards = (images.size() + microBatch - 1) / microBatch;
@@ -535,7 +568,8 @@ public final class Tuner {
               int[] indices =
                   IntStream.range(s * microBatch, Math.min(images.size(), (s + 1) * microBatch))
                       .toArray();
-              sums[s] = distiller.evaluate(weights, shard(images, indices, 0, heldOutTargets));
+              sums[s] =
+                  distiller.evaluate(weights, shard(images, indices, VIEW, 0, heldOutTargets));
             });
       }
       TuneReport.Losses losses =
@@ -551,7 +585,7 @@ public final class Tuner {
 
     /** Runs the teacher once where the images stay the same and its values fit into memory. */
     private void keepTargets() {
-      if (!distiller.needsTeacher()) {
+      if (heldOut == null && !distiller.needsTeacher()) {
         return;
       }
       long perImage = 0;
@@ -564,7 +598,9 @@ public final class Tuner {
         heldOutTargets = targets(fixed);
         room -= perImage * fixed.size();
       }
-      if (settings.augmentation().isEmpty() && perImage * train.size() <= room) {
+      if (distiller.needsTeacher()
+          && settings.augmentation().isEmpty()
+          && perImage * train.size() <= room) {
         trainTargets = targets(train);
       }
     }
@@ -617,7 +653,9 @@ public final class Tuner {
       try {
         // The values and their gradients, and what single operators need besides.
         long perImage =
-            3 * distiller.activationBytes(student.model(), shard(train, new int[] {0}, 0, null));
+            3
+                * distiller.activationBytes(
+                    student.model(), shard(train, new int[] {0}, Optional.empty(), 0, null));
         long free = org.bytedeco.javacpp.Pointer.availablePhysicalBytes();
         long fits = free / Math.max(1, perImage);
         advice =

@@ -205,7 +205,7 @@ class TunerTest {
             tune(task(student, zeros(student)), settings().withSeed(1), 1).model().toBytes()));
     assertEquals(24, one.report().trainImages());
     assertEquals(8, one.report().heldOutImages());
-    assertEquals("held-out loss", one.report().criterion());
+    assertEquals("held-out distance", one.report().criterion());
     for (int pass = 0; pass < one.report().curve().size(); pass++) {
       assertEquals(
           one.report().curve().get(pass).heldOut(), four.report().curve().get(pass).heldOut());
@@ -471,6 +471,45 @@ class TunerTest {
     for (Layer layer : TuneTests.bodyLayers(student)) {
       assertEquals(LayerWeights.zeros(student, layer), LayerWeights.zeros(tuned.model(), layer));
     }
+  }
+
+  @Test
+  void memoryThatIsNotThereIsSaid() {
+    // 2^36 values of an image, 256 GiB.
+    OnnxModel huge =
+        new ModelBuilder(17)
+            .input("images", -1, 3, TinyTask.SIDE, TinyTask.SIDE)
+            .random("w", TinyTask.CLASSES, 3L * TinyTask.SIDE * TinyTask.SIDE)
+            .longs("wide", 1L << 36, 1, 1)
+            .longs("axes", 0)
+            .node("flatten", "Flatten", List.of("images"), List.of("f"))
+            .node(
+                "fc",
+                "Gemm",
+                List.of("f", "w"),
+                List.of("small"),
+                ModelBuilder.attribute("transB", 1))
+            .node("expand", "Expand", List.of("small", "wide"), List.of("view"))
+            .node("relu", "Relu", List.of("view"), List.of("large"))
+            .node(
+                "mean",
+                "ReduceMean",
+                List.of("large"),
+                List.of("logits"),
+                ModelBuilder.attribute("axes", new long[] {0}),
+                ModelBuilder.attribute("keepdims", 0))
+            .output("logits", -1, TinyTask.CLASSES)
+            .model();
+    TacoException e =
+        error(
+            () ->
+                tune(
+                    new TuneTask(huge, huge, List.of(), images, List.of(), TuneTests.PREPROCESSOR),
+                    TuneSettings.tacoV1(),
+                    1));
+    assertEquals(TacoException.Kind.RUNTIME, e.kind());
+    assertTrue(e.getMessage().contains("micro-batches of 8 images"), e.getMessage());
+    assertTrue(e.getMessage().contains("not even one image fits"), e.getMessage());
   }
 
   @Test

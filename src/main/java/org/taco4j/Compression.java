@@ -6,12 +6,12 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Collectors;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
-import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.data.ImageFile;
@@ -26,6 +26,7 @@ import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.reconstruct.Sequential;
 import org.taco4j.report.RunReport;
 import org.taco4j.solve.Damping;
+import org.taco4j.tune.HoldOut;
 
 /**
  * Compression of one copy of a model on some images: removal of units, solving of layers with what
@@ -53,13 +54,15 @@ final class Compression {
    * @param calibration the same as batches
    * @param heldOut on which layer errors are measured; null for none
    * @param correction for the channel correction
+   * @param batches makes the like of some of the files, without held-out images
    */
   record Images(
       List<ImageFile> files,
       boolean labelled,
       ImageBatches calibration,
       @Nullable ImageBatches heldOut,
-      ImageBatches correction) {}
+      ImageBatches correction,
+      Function<List<ImageFile>, Images> batches) {}
 
   /**
    * A compressed copy.
@@ -100,59 +103,194 @@ final class Compression {
   }
 
   /**
-   * Compresses a model: units first, then weights, then tuning.
+   * What is compressed.
    *
    * @param dense not changed
    * @param structured which units to remove; null for none
    * @param plans for the layers of the dense model; empty where units only are removed
    * @param planner plans for the layers of a model without its removed units
+   * @param classes of the task
    */
-  Compressed compress(
+  record Target(
       OnnxModel dense,
       @Nullable StructuredPruning structured,
       List<LayerWise.Plan> plans,
       Function<OnnxModel, List<LayerWise.Plan>> planner,
       int classes,
-      Preprocessor preprocessor) {
-    OnnxModel compressed = dense.copy();
+      Preprocessor preprocessor) {}
+
+  /**
+   * Compresses a model: units first, then weights, then tuning.
+   *
+   * @param passes of tuning; empty to let held-out images decide, where there are enough
+   */
+  Compressed compress(Target target, OptionalInt passes) {
+    if (!Tuning.isAsked(recipe)) {
+      return reconstruct("", target, images, notices);
+    }
+    Trial trial = null;
+    if (passes.isEmpty() && !"none".equals(recipe.tuneHoldOut())) {
+      trial = trial(target);
+    }
+    Compressed untuned = reconstruct("", target, images, notices);
+    int asked = new Tuning(recipe, backend.workers(), log, notices, memory()).passes();
+    int lastPass = trial != null ? trial.bestPass() : passes.orElse(asked);
+    if (lastPass == 0 && trial != null) {
+      notices.add(
+          "tuning-not-used",
+          target.dense().source(),
+          "on the %d calibration images held out for a trial, the untuned model was better than after any pass of tuning; it is the result"
+              .formatted(trial.report().heldOutImages()),
+          0);
+    }
+    if (lastPass == 0) {
+      return new Compressed(
+          untuned.model(),
+          null,
+          untuned.unitOutcomes(),
+          untuned.outcomes(),
+          trial == null ? null : trial.report(),
+          trial == null ? Optional.empty() : trial.failure());
+    }
+    Tuning.Result tuned =
+        tune("", target, untuned, images, images.files(), List.of(), lastPass, notices);
+    RunReport.Tuning t = tuned.report();
+    RunReport.Tuning report =
+        trial == null
+            ? t
+            : new RunReport.Tuning(
+                t.method(),
+                t.passes(),
+                t.bestPass(),
+                t.stop(),
+                t.trainImages(),
+                trial.report().heldOutImages(),
+                t.trainedValues(),
+                t.features(),
+                t.seconds() + trial.report().seconds(),
+                t.curve(),
+                trial.report().trial(),
+                t.failure());
+    return new Compressed(
+        tuned.model(),
+        untuned.model(),
+        untuned.unitOutcomes(),
+        untuned.outcomes(),
+        report,
+        tuned.failure());
+  }
+
+  /** What the trial said; its curve is the report's trial. */
+  private record Trial(int bestPass, RunReport.Tuning report, Optional<String> failure) {}
+
+  /**
+   * Compresses and tunes without a quarter of the images, which then judge without having been
+   * seen: by the compression neither, whose fit would let the untuned model look better than it is.
+   * Null where there are too few images.
+   */
+  private @Nullable Trial trial(Target target) {
+    HoldOut split =
+        HoldOut.split(
+            images.files().stream().map(ImageFile::classIndex).toList(),
+            Objects.requireNonNull(recipe.seed()));
+    if (split.heldOut().isEmpty()) {
+      notices.add(
+          "no-held-out-images",
+          "tuning",
+          "of %d calibration images none are held out (that takes %d, and %d of each class): all passes of tuning are done, better or not"
+              .formatted(images.files().size(), HoldOut.LEAST_IMAGES, HoldOut.LEAST_PER_CLASS),
+          images.files().size());
+      return null;
+    }
+    List<ImageFile> train = split.train().stream().map(images.files()::get).toList();
+    List<ImageFile> heldOut = split.heldOut().stream().map(images.files()::get).toList();
+    log.say(
+        "trial: compression and tuning on %d of the calibration images, judged on the other %d"
+            .formatted(train.size(), heldOut.size()));
+    Notices quiet =
+        new Notices(
+            notice -> log.write("note on the trial [" + notice.code() + "] " + notice.message()));
+    Images fewer = images.batches().apply(train);
+    Compressed untuned = reconstruct("trial/", target, fewer, quiet);
+    Tuning.Result tuned =
+        tune(
+            "trial/",
+            target,
+            untuned,
+            fewer,
+            train,
+            heldOut,
+            new Tuning(recipe, backend.workers(), log, quiet, memory()).passes(),
+            quiet);
+    RunReport.Tuning t = tuned.report();
+    return new Trial(
+        t.bestPass(),
+        new RunReport.Tuning(
+            t.method(),
+            t.passes(),
+            0,
+            t.stop(),
+            t.trainImages(),
+            t.heldOutImages(),
+            t.trainedValues(),
+            t.features(),
+            t.seconds(),
+            List.of(),
+            t.curve(),
+            t.failure()),
+        tuned.failure());
+  }
+
+  private Tuning.Result tune(
+      String prefix,
+      Target target,
+      Compressed untuned,
+      Images seen,
+      List<ImageFile> train,
+      List<ImageFile> heldOut,
+      int lastPass,
+      Notices told) {
+    long start = System.nanoTime();
+    Set<String> pruned =
+        untuned.outcomes().stream().map(o -> o.plan().layer().name()).collect(Collectors.toSet());
+    Tuning.Result result =
+        new Tuning(recipe, backend.workers(), log, told, memory())
+            .tune(
+                target.dense(),
+                untuned.model(),
+                LayerDiscovery.discover(untuned.model()).stream()
+                    .filter(layer -> pruned.contains(layer.name()))
+                    .toList(),
+                train,
+                heldOut,
+                seen.labelled(),
+                target.classes(),
+                lastPass,
+                target.preprocessor(),
+                checkpoints.fileOf(prefix + "tuning"));
+    tuneSeconds += (System.nanoTime() - start) / 1e9;
+    return result;
+  }
+
+  /** Removes units, then weights. */
+  private Compressed reconstruct(String prefix, Target target, Images seen, Notices told) {
+    OnnxModel compressed = target.dense().copy();
+    StructuredPruning structured = target.structured();
     List<LayerWise.Outcome> unitOutcomes = List.of();
     if (structured != null) {
-      unitOutcomes = run("units", dense, compressed, structured.plans());
+      unitOutcomes =
+          run(prefix + "units", target.dense(), compressed, structured.plans(), seen, told);
       structured.remove(compressed);
     }
     List<LayerWise.Outcome> outcomes = List.of();
-    if (!plans.isEmpty()) {
+    if (!target.plans().isEmpty()) {
       // Without its removed units the model is another one: what its layers read has changed.
-      OnnxModel reference = structured == null ? dense : compressed.copy();
-      outcomes =
-          run(
-              "weights",
-              reference,
-              compressed,
-              structured == null ? plans : planner.apply(compressed));
+      OnnxModel reference = structured == null ? target.dense() : compressed.copy();
+      List<LayerWise.Plan> plans =
+          structured == null ? target.plans() : target.planner().apply(compressed);
+      outcomes = run(prefix + "weights", reference, compressed, plans, seen, told);
     }
-    if (!Tuning.isAsked(recipe)) {
-      return new Compressed(compressed, null, unitOutcomes, outcomes, null, Optional.empty());
-    }
-    long start = System.nanoTime();
-    Set<String> pruned =
-        outcomes.stream().map(o -> o.plan().layer().name()).collect(Collectors.toSet());
-    Tuning.Result tuned =
-        new Tuning(recipe, backend.workers(), log, notices, memory())
-            .tune(
-                dense,
-                compressed,
-                LayerDiscovery.discover(compressed).stream()
-                    .filter(layer -> pruned.contains(layer.name()))
-                    .toList(),
-                images.files(),
-                images.labelled(),
-                classes,
-                preprocessor,
-                checkpoints.fileOf("tuning"));
-    tuneSeconds += (System.nanoTime() - start) / 1e9;
-    return new Compressed(
-        tuned.model(), compressed, unitOutcomes, outcomes, tuned.report(), tuned.failure());
+    return new Compressed(compressed, null, unitOutcomes, outcomes, null, Optional.empty());
   }
 
   double calibrateSeconds() {
@@ -175,15 +313,19 @@ final class Compression {
    * @param compressed a copy of it, whose weights are changed
    */
   private List<LayerWise.Outcome> run(
-      String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
-    Workers workers = backend.workers();
-    LayerWise.Result solved = solve(stage, reference, compressed, plans);
+      String stage,
+      OnnxModel reference,
+      OnnxModel compressed,
+      List<LayerWise.Plan> plans,
+      Images seen,
+      Notices told) {
+    LayerWise.Result solved = solve(stage, reference, compressed, plans, seen, told);
     QuantizedLayers quantized = new QuantizedLayers(compressed, solved.outcomes());
     calibrateSeconds += solved.calibrateSeconds();
     solveSeconds += solved.solveSeconds();
     if ("mean-variance".equals(recipe.correct())) {
       long start = System.nanoTime();
-      folder.withScratch(scratch -> correct(reference, compressed, plans, workers, scratch));
+      folder.withScratch(scratch -> correct(reference, compressed, plans, seen, told, scratch));
       correctSeconds += (System.nanoTime() - start) / 1e9;
     }
     quantized.store(compressed);
@@ -191,26 +333,31 @@ final class Compression {
   }
 
   private LayerWise.Result solve(
-      String stage, OnnxModel reference, OnnxModel compressed, List<LayerWise.Plan> plans) {
+      String stage,
+      OnnxModel reference,
+      OnnxModel compressed,
+      List<LayerWise.Plan> plans,
+      Images seen,
+      Notices told) {
     Damping damping = Damping.parse(Objects.requireNonNull(recipe.damping()));
     LayerCheckpoints saved = checkpoints.ofStage(stage);
     SolveProgress progress = new SolveProgress(plans.size());
     if (!recipe.isSequential()) {
-      return new LayerWise(reference, compressed, backend, backend.workers(), notices, saved)
-          .run(plans, damping, memory(), images.calibration(), images.heldOut(), progress);
+      return new LayerWise(reference, compressed, backend, backend.workers(), told, saved)
+          .run(plans, damping, memory(), seen.calibration(), seen.heldOut(), progress);
     }
     LayerWise.Result[] result = new LayerWise.Result[1];
     folder.withScratch(
         scratch ->
             result[0] =
-                new Sequential(reference, compressed, backend, notices, saved)
+                new Sequential(reference, compressed, backend, told, saved)
                     .run(
                         plans,
                         damping,
                         memory(),
                         scratch,
-                        images.calibration(),
-                        images.heldOut(),
+                        seen.calibration(),
+                        seen.heldOut(),
                         progress));
     return result[0];
   }
@@ -223,7 +370,8 @@ final class Compression {
       OnnxModel reference,
       OnnxModel compressed,
       List<LayerWise.Plan> plans,
-      Workers workers,
+      Images seen,
+      Notices told,
       Path scratch) {
     // Depthwise layers are not pruned, but what they read has changed.
     Set<String> pruned =
@@ -239,7 +387,7 @@ final class Compression {
           && !LayerWeights.hasUnknownBias(compressed, layer)) {
         layers.add(layer);
       } else {
-        notices.add(
+        told.add(
             "layer-not-corrected",
             layer.name(),
             "left out of the channel correction: its weights or bias cannot be rewritten",
@@ -247,8 +395,8 @@ final class Compression {
       }
     }
     log.stage("channel correction", layers.size());
-    new ChannelCorrection(reference, compressed, workers, notices)
-        .correct(layers, images.correction(), memory(), scratch, log::step);
+    new ChannelCorrection(reference, compressed, backend.workers(), told)
+        .correct(layers, seen.correction(), memory(), scratch, log::step);
   }
 
   /** Passes on what the layer-wise solving says. */

@@ -70,6 +70,8 @@ import org.taco4j.solve.Solvers;
  *     at all, where there are enough) or {@code none} (all passes are done)
  * @param tuneCrop least part of an image's area that random crops keep
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
+ * @param classifier {@code auto} (the last layer stays dense where it holds few of the weights),
+ *     {@code dense} or {@code prune}
  * @param include globs over layer names: only these are pruned
  * @param exclude globs over layer names: these are left dense
  * @param layers what is different for some layers; the first rule that matches counts
@@ -116,6 +118,7 @@ public record Recipe(
     @Nullable String tuneHoldOut,
     @Nullable Double tuneCrop,
     @Nullable String comparePtc,
+    @Nullable String classifier,
     @Nullable List<String> include,
     @Nullable List<String> exclude,
     @Nullable List<LayerRule> layers,
@@ -204,6 +207,7 @@ public record Recipe(
             Map.entry("refit", "ls"),
             Map.entry("precision", "auto"),
             Map.entry("tune", "none"),
+            Map.entry("classifier", "auto"),
             Map.entry("tune-hold-out", "auto"),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
@@ -358,6 +362,10 @@ public record Recipe(
               + " itself");
     }
     Tuning.check(full);
+    if (!List.of("auto", "dense", "prune").contains(require(full.classifier))) {
+      throw TacoException.usage(
+          "--classifier is auto, dense or prune, not '" + full.classifier + "'");
+    }
     boolean onlyOtherwiseCompressed =
         sparsity == null && pattern == null && (structured != null || bits != null);
     Pattern general =

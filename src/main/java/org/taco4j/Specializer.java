@@ -10,6 +10,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Collectors;
@@ -74,7 +75,11 @@ final class Specializer {
    */
   private static final int CORRECTION_IMAGES = 1024;
 
-  private static final String LEFT_OUT = "left out by --include or --exclude";
+  /** A classifier with no more than this part of the weights stays dense unless asked for. */
+  private static final double CLASSIFIER_SHARE = 0.05;
+
+  private static final String CLASSIFIER =
+      "the classifier, which holds few of the weights (--classifier prune removes them too)";
 
   private final Recipe recipe;
   private final LayerSelection selection;
@@ -212,9 +217,10 @@ final class Specializer {
             notices);
     Function<OnnxModel, List<LayerWise.Plan>> planner =
         model -> plan(model, LayerDiscovery.discover(model));
-    Compression.Compressed result =
-        compression.compress(
+    Compression.Target target =
+        new Compression.Target(
             dense, structured, plans, planner, data.classes().size(), preprocessor);
+    Compression.Compressed result = compression.compress(target, OptionalInt.empty());
     OnnxModel compressed = result.model();
     List<RunReport.StructureReport> structureReports =
         structured == null ? List.of() : structured.reports(result.unitOutcomes());
@@ -274,19 +280,7 @@ final class Specializer {
         generic == null
             ? null
             : comparePtc(
-                generic,
-                whole,
-                dense,
-                compressed,
-                structured,
-                plans,
-                planner,
-                data,
-                preprocessor,
-                batches,
-                backend,
-                folder,
-                checkpoints);
+                generic, whole, target, result, data, batches, backend, folder, checkpoints);
     failure = result.failure();
     return new RunReport(
         RunReport.SCHEMA_VERSION,
@@ -334,13 +328,9 @@ final class Specializer {
   private RunReport.PtcComparison comparePtc(
       PtcComparison generic,
       OnnxModel whole,
-      OnnxModel dense,
-      OnnxModel taco,
-      @Nullable StructuredPruning structured,
-      List<LayerWise.Plan> plans,
-      Function<OnnxModel, List<LayerWise.Plan>> planner,
+      Compression.Target target,
+      Compression.Compressed taco,
       ImageDataset data,
-      Preprocessor preprocessor,
       Function<List<ImageFile>, ImageBatches> batches,
       Backend backend,
       RunFolder folder,
@@ -362,9 +352,9 @@ final class Specializer {
             log,
             new Notices(
                 notice -> log.write("note on PTC [" + notice.code() + "] " + notice.message())));
-    Compression.Compressed copy =
-        compression.compress(
-            dense, structured, plans, planner, data.classes().size(), preprocessor);
+    // Tuned for as long as the specialist.
+    int passes = taco.untuned() == null || taco.tuning() == null ? 0 : taco.tuning().bestPass();
+    Compression.Compressed copy = compression.compress(target, OptionalInt.of(passes));
     if (data.test().isEmpty()) {
       notices.add(
           "ptc-not-measured",
@@ -374,7 +364,7 @@ final class Specializer {
     }
     log.stage("TACO against PTC", 0);
     return generic.measure(
-        new PtcComparison.Models(whole, dense, taco, copy.model()),
+        new PtcComparison.Models(whole, target.dense(), taco.model(), copy.model()),
         data.test(),
         batches,
         backend.workers(),
@@ -392,7 +382,8 @@ final class Specializer {
         labelled,
         batches.apply(files),
         heldOut.isEmpty() ? null : batches.apply(heldOut),
-        batches.apply(correctionImages(files)));
+        batches.apply(correctionImages(files)),
+        some -> images(some, labelled, List.of(), batches));
   }
 
   /** All that decides the solved layers. */
@@ -484,6 +475,22 @@ final class Specializer {
     }
   }
 
+  /**
+   * The classifier where it is to stay dense. Restricted to a few classes it holds next to none of
+   * the weights, and what it loses no later layer can make up for.
+   */
+  private Optional<Layer> denseClassifier(OnnxModel model, List<Layer> prunable) {
+    Optional<Layer> classifier = LayerDiscovery.classifier(model);
+    if ("auto".equals(recipe.classifier()) && classifier.isPresent()) {
+      if (recipe.include() != null && selection.chooses(classifier.get().name())) {
+        return Optional.empty();
+      }
+      long all = prunable.stream().mapToLong(Layer::parameters).sum();
+      return classifier.filter(layer -> layer.parameters() <= CLASSIFIER_SHARE * all);
+    }
+    return "dense".equals(recipe.classifier()) ? classifier : Optional.empty();
+  }
+
   /** What to do to which layer; the layers that the recipe leaves out are noted. */
   private List<LayerWise.Plan> plan(OnnxModel model, List<Layer> layers) {
     List<Layer> prunable = layers.stream().filter(Layer::prunable).toList();
@@ -496,8 +503,12 @@ final class Specializer {
                   .map(l -> "; " + l.name() + ": " + l.whyNotPrunable().orElse(""))
                   .orElse(""));
     }
+    Optional<Layer> classifier = denseClassifier(model, prunable);
     List<Layer> chosen =
-        prunable.stream().filter(layer -> selection.chooses(layer.name())).toList();
+        prunable.stream()
+            .filter(layer -> selection.chooses(layer.name()))
+            .filter(layer -> !classifier.equals(Optional.of(layer)))
+            .toList();
     if (chosen.isEmpty()) {
       throw TacoException.usage(
           "--include and --exclude leave no layer to prune; `taco inspect` lists the names");
@@ -569,12 +580,17 @@ final class Specializer {
     }
   }
 
+  /** Why a layer that could be pruned is not. */
+  private String leftOut(Layer layer) {
+    return selection.chooses(layer.name()) ? CLASSIFIER : "left out by --include or --exclude";
+  }
+
   /** Why layers are left dense, with how many for each reason. */
-  private static String reasons(List<Layer> layers, List<LayerWise.Plan> plans) {
+  private String reasons(List<Layer> layers, List<LayerWise.Plan> plans) {
     Map<String, Integer> counts = new LinkedHashMap<>();
     for (Layer layer : layers) {
       if (plans.stream().noneMatch(plan -> plan.layer().equals(layer))) {
-        counts.merge(layer.whyNotPrunable().orElse(LEFT_OUT), 1, Integer::sum);
+        counts.merge(layer.whyNotPrunable().orElse(leftOut(layer)), 1, Integer::sum);
       }
     }
     List<String> texts = new ArrayList<>();
@@ -608,7 +624,7 @@ final class Specializer {
         "dense-accuracy-at-chance", String.valueOf(recipe.model()), message, accuracy.top1());
   }
 
-  private static List<RunReport.LayerReport> layerReports(
+  private List<RunReport.LayerReport> layerReports(
       List<Layer> layers,
       @Nullable StructuredPruning structured,
       List<LayerWise.Outcome> unitOutcomes,
@@ -645,14 +661,13 @@ final class Specializer {
     return reports;
   }
 
-  private static String whyDense(
-      Layer layer, @Nullable StructuredPruning structured, boolean unitsOnly) {
+  private String whyDense(Layer layer, @Nullable StructuredPruning structured, boolean unitsOnly) {
     if (structured != null && structured.producers().contains(layer.name())) {
       return "it lost the rows of removed units, nothing else";
     }
     return layer
         .whyNotPrunable()
-        .orElse(structured != null && unitsOnly ? "only units were removed" : LEFT_OUT);
+        .orElse(structured != null && unitsOnly ? "only units were removed" : leftOut(layer));
   }
 
   private static RunReport.@Nullable Search search(List<SearchReport> searches) {

@@ -63,6 +63,10 @@ final class Tuning {
     if (!WORDS.contains(how)) {
       throw TacoException.usage("--tune is " + String.join(", ", WORDS) + "; not '" + how + "'");
     }
+    if (!List.of("auto", "none").contains(String.valueOf(recipe.tuneHoldOut()))) {
+      throw TacoException.usage(
+          "--tune-hold-out is auto or none, not '" + recipe.tuneHoldOut() + "'");
+    }
     if (!isAsked(recipe) && (recipe.tunePasses() != null || recipe.tuneRate() != null)) {
       throw TacoException.usage("--tune-passes and --tune-rate are for --tune, which is not given");
     }
@@ -72,7 +76,7 @@ final class Tuning {
     if (how.startsWith("taco")) {
       settings(recipe, true);
     } else if (how.equals("probe")) {
-      probeSettings(recipe);
+      probeSettings(recipe, false);
     }
   }
 
@@ -107,12 +111,11 @@ final class Tuning {
                   o.featureWeight(),
                   o.features()));
     }
-    return settings
-        .withHoldOut(!"none".equals(recipe.tuneHoldOut()))
-        .withSeed(Objects.requireNonNull(recipe.seed()));
+    // What is held out is held out of the compression too: Compression sees to it.
+    return settings.withHoldOut(false).withSeed(Objects.requireNonNull(recipe.seed()));
   }
 
-  private static LinearProbe.Settings probeSettings(Recipe recipe) {
+  private static LinearProbe.Settings probeSettings(Recipe recipe, boolean holdOut) {
     LinearProbe.Settings usual = LinearProbe.Settings.usual();
     return new LinearProbe.Settings(
         recipe.tuneRate() == null ? usual.learningRate() : recipe.tuneRate(),
@@ -120,16 +123,26 @@ final class Tuning {
         usual.batch(),
         recipe.tunePasses() == null ? usual.passes() : recipe.tunePasses(),
         Optional.empty(),
+        holdOut,
         Objects.requireNonNull(recipe.seed()));
+  }
+
+  /** How many passes the recipe asks for. */
+  int passes() {
+    return "probe".equals(recipe.tune())
+        ? probeSettings(recipe, false).passes()
+        : settings(recipe, true).passes();
   }
 
   /**
    * Tunes.
    *
    * @param pruned layers whose zeros are to stay
-   * @param images the calibration images
-   * @param labelled whether their class is one of the task
+   * @param images gives gradients
+   * @param heldOut chooses the best pass; where there are none it is the last one
+   * @param labelled whether the images' class is one of the task
    * @param classes of the task
+   * @param lastPass at which to stop
    * @param checkpoint where the state after each pass is kept
    */
   Result tune(
@@ -137,8 +150,10 @@ final class Tuning {
       OnnxModel compressed,
       List<Layer> pruned,
       List<ImageFile> images,
+      List<ImageFile> heldOut,
       boolean labelled,
       int classes,
+      int lastPass,
       Preprocessor preprocessor,
       Path checkpoint) {
     TuneTask task =
@@ -147,34 +162,25 @@ final class Tuning {
             compressed,
             LayerMask.ofZeros(compressed, pruned),
             images,
-            List.of(),
+            heldOut,
             preprocessor);
     if ("probe".equals(recipe.tune())) {
-      return probe(task, classes);
+      return probe(task, classes, lastPass);
     }
-    TuneSettings settings = settings(recipe, labelled);
-    log.stage("tuning", settings.passes());
     Tuned tuned =
         new Tuner(workers, notices, memory)
-            .tune(task, settings, Optional.of(checkpoint), new Listener());
-    TuneReport report = tuned.report();
-    if (report.untunedWon()) {
-      notices.add(
-          "tuning-not-used",
-          compressed.source(),
-          "no pass of "
-              + (report.curve().size() - 1)
-              + " had a smaller loss on the "
-              + report.heldOutImages()
-              + " images held out than the untuned model, which is the result",
-          0);
-    }
-    return new Result(tuned.model(), report(report), report.failure());
+            .tune(
+                task,
+                settings(recipe, labelled),
+                lastPass,
+                Optional.of(checkpoint),
+                new Listener());
+    return new Result(tuned.model(), report(tuned.report()), tuned.report().failure());
   }
 
-  private Result probe(TuneTask task, int classes) {
+  private Result probe(TuneTask task, int classes, int lastPass) {
     long start = System.nanoTime();
-    LinearProbe.Settings settings = probeSettings(recipe);
+    LinearProbe.Settings settings = probeSettings(recipe, false).withPasses(lastPass);
     log.stage("linear probing", 0);
     LinearProbe.Probed probed =
         new LinearProbe(workers, notices, memory).probe(task, classes, settings);
@@ -195,9 +201,8 @@ final class Tuning {
         probed.model(),
         new RunReport.Tuning(
             "probe",
-            settings.passes(),
+            passes(),
             report.bestPass(),
-            report.heldOutImages() > 0 ? "held-out loss" : "last pass",
             "finished",
             report.trainImages(),
             report.heldOutImages(),
@@ -205,6 +210,7 @@ final class Tuning {
             List.of(report.features()),
             (System.nanoTime() - start) / 1e9,
             curve,
+            List.of(),
             null),
         Optional.empty());
   }
@@ -214,7 +220,6 @@ final class Tuning {
         Objects.requireNonNull(recipe.tune()),
         report.passesPlanned(),
         report.bestPass(),
-        report.criterion(),
         report.stop().toString().toLowerCase(Locale.ROOT).replace('_', '-'),
         report.trainImages(),
         report.heldOutImages(),
@@ -230,6 +235,7 @@ final class Tuning {
                         losses(pass.train()),
                         losses(pass.heldOut())))
             .toList(),
+        List.of(),
         report.failure().orElse(null));
   }
 

@@ -197,6 +197,14 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable Path comparePtc;
 
   @Option(
+      names = "--classifier",
+      paramLabel = "HOW",
+      description =
+          "the last layer: auto (default: it stays dense where it holds no more than 5 %% of the"
+              + " weights), dense or prune")
+  @Nullable String classifier;
+
+  @Option(
       names = "--include",
       paramLabel = "GLOB",
       description = "prune only layers whose names match; may be given several times")
@@ -291,6 +299,7 @@ final class SpecializeCommand implements Callable<Integer> {
         tuneHoldOut,
         tuneCrop,
         comparePtc == null ? null : comparePtc.toString(),
+        classifier,
         include,
         exclude,
         null,

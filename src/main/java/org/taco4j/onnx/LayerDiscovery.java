@@ -3,9 +3,14 @@ package org.taco4j.onnx;
 import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.GraphProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
+import java.util.ArrayDeque;
 import java.util.ArrayList;
+import java.util.Deque;
+import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import org.jspecify.annotations.Nullable;
@@ -53,6 +58,32 @@ public final class LayerDiscovery {
    */
   public static List<Layer> discover(OnnxModel model) {
     return model.found().layers();
+  }
+
+  /**
+   * The classifier: the only layer from which the model's first output can be reached without
+   * passing another one; empty where there are several, or none.
+   */
+  public static Optional<Layer> classifier(OnnxModel model) {
+    GraphIndex index = model.index();
+    if (index.graph().getOutputCount() == 0) {
+      return Optional.empty();
+    }
+    Map<String, Layer> byOutput = new HashMap<>();
+    discover(model).forEach(layer -> byOutput.put(layer.output(), layer));
+    Set<Layer> last = new LinkedHashSet<>();
+    Deque<String> open = new ArrayDeque<>(List.of(index.graph().getOutput(0).getName()));
+    Set<String> seen = new HashSet<>(open);
+    while (!open.isEmpty()) {
+      String tensor = open.remove();
+      Layer layer = byOutput.get(tensor);
+      if (layer != null) {
+        last.add(layer);
+      } else if (index.producer(tensor) >= 0) {
+        index.reads(index.producer(tensor)).stream().filter(seen::add).forEach(open::add);
+      }
+    }
+    return last.size() == 1 ? Optional.of(last.iterator().next()) : Optional.empty();
   }
 
   /**

@@ -138,20 +138,22 @@ public record RunReport(
    *
    * @param method {@code probe}, {@code taco-v1} or {@code taco-tmlr}
    * @param passes that were planned
-   * @param bestPass whose weights are the result; 0 is the untuned model
-   * @param criterion what chose it: {@code held-out loss}, or {@code last pass}
+   * @param bestPass whose weights are the result; 0 is the untuned model. Where images were held
+   *     out it is the best pass of the trial, else the last one
    * @param stop {@code finished}, {@code early} or {@code not-finite}
    * @param trainImages images that gave gradients
-   * @param heldOutImages calibration images that gave none and chose the pass
+   * @param heldOutImages calibration images on which the trial was judged; 0 where there was none
    * @param trainedValues numbers that were free to change
    * @param features tensors whose distance to the dense model's counted; of the probe what it reads
+   * @param curve of the tuning whose result is the model
+   * @param trial of the tuning of a model that had been compressed without the images held out,
+   *     which decided how long to tune; empty where there was none
    * @param failure what went wrong; null where nothing did
    */
   public record Tuning(
       String method,
       int passes,
       int bestPass,
-      String criterion,
       String stop,
       int trainImages,
       int heldOutImages,
@@ -159,6 +161,7 @@ public record RunReport(
       List<String> features,
       double seconds,
       List<TunePass> curve,
+      List<TunePass> trial,
       @Nullable String failure) {}
 
   /**

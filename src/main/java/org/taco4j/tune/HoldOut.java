@@ -14,12 +14,12 @@ import java.util.TreeMap;
  * @param train indices of the others, ascending
  * @param heldOut their indices, ascending; empty where there are too few
  */
-record HoldOut(List<Integer> train, List<Integer> heldOut) {
+public record HoldOut(List<Integer> train, List<Integer> heldOut) {
   /** Fewer than this in all say nothing about which pass is the best. */
-  static final int LEAST_IMAGES = 32;
+  public static final int LEAST_IMAGES = 32;
 
   /** A class with fewer cannot spare one. */
-  static final int LEAST_PER_CLASS = 4;
+  public static final int LEAST_PER_CLASS = 4;
 
   private static final int PART = 4;
 
@@ -28,7 +28,7 @@ record HoldOut(List<Integer> train, List<Integer> heldOut) {
    *
    * @param classes of each image, its class
    */
-  static HoldOut split(List<Integer> classes, long seed) {
+  public static HoldOut split(List<Integer> classes, long seed) {
     Map<Integer, List<Integer>> byClass = new TreeMap<>();
     for (int i = 0; i < classes.size(); i++) {
       byClass.computeIfAbsent(classes.get(i), c -> new ArrayList<>()).add(i);

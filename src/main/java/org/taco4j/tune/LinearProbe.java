@@ -71,6 +71,8 @@ public final class LinearProbe {
    * @param passes over the images
    * @param features name of a node, or of the tensor that it writes, whose output are the features;
    *     empty: what the model's classifier reads
+   * @param holdOut whether a quarter of the images is set aside to choose the best pass, where
+   *     there are enough and no others are given for that
    * @param seed of the order of images
    */
   public record Settings(
@@ -79,6 +81,7 @@ public final class LinearProbe {
       int batch,
       int passes,
       Optional<String> features,
+      boolean holdOut,
       long seed) {
     /** Checks the numbers. */
     public Settings {
@@ -95,17 +98,22 @@ public final class LinearProbe {
 
     /** SGD 0.1, momentum 0.9, batch 128, 10 passes. */
     public static Settings usual() {
-      return new Settings(0.1, 0.9, 128, 10, Optional.empty(), 0);
+      return new Settings(0.1, 0.9, 128, 10, Optional.empty(), true, 0);
     }
 
     /** This with a named node. */
     public Settings withFeatures(Optional<String> newFeatures) {
-      return new Settings(learningRate, momentum, batch, passes, newFeatures, seed);
+      return new Settings(learningRate, momentum, batch, passes, newFeatures, holdOut, seed);
+    }
+
+    /** This with another number of passes. */
+    public Settings withPasses(int newPasses) {
+      return new Settings(learningRate, momentum, batch, newPasses, features, holdOut, seed);
     }
 
     /** This with another seed. */
     public Settings withSeed(long newSeed) {
-      return new Settings(learningRate, momentum, batch, passes, features, newSeed);
+      return new Settings(learningRate, momentum, batch, passes, features, holdOut, newSeed);
     }
   }
 
@@ -178,7 +186,7 @@ public final class LinearProbe {
     TrainingImages heldOut = null;
     if (!task.heldOut().isEmpty()) {
       heldOut = TrainingImages.load(task.heldOut(), task.preprocessor(), memory, workers, notices);
-    } else if (head != null) {
+    } else if (head != null && settings.holdOut()) {
       HoldOut split =
           HoldOut.split(
               images.files().stream().map(file -> file.classIndex()).toList(), settings.seed());

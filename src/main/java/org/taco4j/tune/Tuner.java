@@ -99,11 +99,25 @@ public final class Tuner {
    */
   public Tuned tune(
       TuneTask task, TuneSettings settings, Optional<Path> checkpoint, TuneListener listener) {
+    return tune(task, settings, settings.passes(), checkpoint, listener);
+  }
+
+  /**
+   * The same, ended after some pass; the learning rate falls as if all passes were to come.
+   *
+   * @param lastPass at most the passes of the settings
+   */
+  public Tuned tune(
+      TuneTask task,
+      TuneSettings settings,
+      int lastPass,
+      Optional<Path> checkpoint,
+      TuneListener listener) {
     long[] imageShape = task.preprocessor().shape(1);
     FloatForm student = FloatForm.of(task.student());
     try (Distiller distiller =
         new Distiller(task.teacher(), student.model(), settings.objective(), imageShape)) {
-      return new Run(task, settings, student, distiller).tune(checkpoint, listener);
+      return new Run(task, settings, student, distiller).tune(lastPass, checkpoint, listener);
     }
   }
 
@@ -256,7 +270,7 @@ public final class Tuner {
       return list;
     }
 
-    Tuned tune(Optional<Path> checkpointFile, TuneListener listener) {
+    Tuned tune(int lastPass, Optional<Path> checkpointFile, TuneListener listener) {
       long begin = System.nanoTime();
       try {
         distiller.chooseFeatures(
@@ -269,7 +283,7 @@ public final class Tuner {
                 .map(file -> new TuneCheckpoint(file, fingerprint(), notices))
                 .orElse(null);
         int done = checkpoint == null ? 0 : resume(checkpoint);
-        listener.begin(settings.passes(), done);
+        listener.begin(lastPass, done);
         keepTargets();
         Stop stop = Stop.FINISHED;
         String failure = null;
@@ -278,7 +292,7 @@ public final class Tuner {
             long start = System.nanoTime();
             finish(new Pass(0, null, null, evaluate(0), secondsSince(start)), checkpoint, listener);
           }
-          for (int pass = curve.size(); pass <= settings.passes(); pass++) {
+          for (int pass = curve.size(); pass <= lastPass; pass++) {
             if (isStale()) {
               stop = Stop.EARLY;
               break;

@@ -78,9 +78,12 @@ public record Objective(
     return new Objective(0, Distillation.L2, 1, 1, 0, List.of());
   }
 
-  /** TACO's second form: task loss, logit and feature distillation. */
+  /**
+   * TACO's second form: task loss, logit and feature distillation. The temperature of 4, Hinton's
+   * usual one, lets the dense model say more than the label on images that it is sure of.
+   */
   public static Objective all() {
-    return new Objective(1, Distillation.KL, 1, 1, 1, List.of());
+    return new Objective(1, Distillation.KL, 1, 4, 1, List.of());
   }
 
   /** The weighted sum of the parts. */

@@ -33,6 +33,9 @@ import org.taco4j.tune.HoldOut;
  * belongs to it, tuning; with the time that each took.
  */
 final class Compression {
+  /** By how much the learning rate falls for a second trial. */
+  private static final double SMALLER_STEPS = 0.1;
+
   private final Recipe recipe;
   private final LayerSelection selection;
   private final Backend backend;
@@ -152,8 +155,12 @@ final class Compression {
           trial == null ? null : trial.report(),
           trial == null ? Optional.empty() : trial.failure());
     }
+    double rate =
+        trial != null
+            ? trial.rate()
+            : new Tuning(recipe, backend.workers(), log, notices, memory()).rate();
     Tuning.Result tuned =
-        tune("", target, untuned, images, images.files(), List.of(), lastPass, notices);
+        tune("", target, untuned, images, images.files(), List.of(), lastPass, rate, notices);
     RunReport.Tuning t = tuned.report();
     RunReport.Tuning report =
         trial == null
@@ -181,7 +188,8 @@ final class Compression {
   }
 
   /** What the trial said; its curve is the report's trial. */
-  private record Trial(int bestPass, RunReport.Tuning report, Optional<String> failure) {}
+  private record Trial(
+      int bestPass, double rate, RunReport.Tuning report, Optional<String> failure) {}
 
   /**
    * Compresses and tunes without a quarter of the images, which then judge without having been
@@ -212,19 +220,20 @@ final class Compression {
             notice -> log.write("note on the trial [" + notice.code() + "] " + notice.message()));
     Images fewer = images.batches().apply(train);
     Compressed untuned = reconstruct("trial/", target, fewer, quiet);
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, quiet, memory());
+    double rate = tuning.rate();
     Tuning.Result tuned =
-        tune(
-            "trial/",
-            target,
-            untuned,
-            fewer,
-            train,
-            heldOut,
-            new Tuning(recipe, backend.workers(), log, quiet, memory()).passes(),
-            quiet);
+        tune("trial/", target, untuned, fewer, train, heldOut, tuning.passes(), rate, quiet);
+    if (tuned.report().bestPass() == 0 && recipe.tuneRate() == null && !isProbe()) {
+      // Convolutional nets with folded BatchNorm often want smaller steps.
+      rate *= SMALLER_STEPS;
+      log.say("trial: no pass was better than the untuned model; again with learning rate " + rate);
+      tuned = tune("trial2/", target, untuned, fewer, train, heldOut, tuning.passes(), rate, quiet);
+    }
     RunReport.Tuning t = tuned.report();
     return new Trial(
         t.bestPass(),
+        rate,
         new RunReport.Tuning(
             t.method(),
             t.passes(),
@@ -241,6 +250,10 @@ final class Compression {
         tuned.failure());
   }
 
+  private boolean isProbe() {
+    return "probe".equals(recipe.tune());
+  }
+
   private Tuning.Result tune(
       String prefix,
       Target target,
@@ -249,6 +262,7 @@ final class Compression {
       List<ImageFile> train,
       List<ImageFile> heldOut,
       int lastPass,
+      double rate,
       Notices told) {
     long start = System.nanoTime();
     Set<String> pruned =
@@ -266,6 +280,7 @@ final class Compression {
                 seen.labelled(),
                 target.classes(),
                 lastPass,
+                rate,
                 target.preprocessor(),
                 checkpoints.fileOf(prefix + "tuning"));
     tuneSeconds += (System.nanoTime() - start) / 1e9;

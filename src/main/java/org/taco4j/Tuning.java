@@ -76,8 +76,15 @@ final class Tuning {
     if (how.startsWith("taco")) {
       settings(recipe, true);
     } else if (how.equals("probe")) {
-      probeSettings(recipe, false);
+      probeSettings(recipe);
     }
+  }
+
+  /** The learning rate that the recipe asks for. */
+  double rate() {
+    return "probe".equals(recipe.tune())
+        ? probeSettings(recipe).learningRate()
+        : settings(recipe, true).optimizer().learningRate();
   }
 
   /** The settings of the tuner; without labels of the task there is no task loss. */
@@ -115,7 +122,7 @@ final class Tuning {
     return settings.withHoldOut(false).withSeed(Objects.requireNonNull(recipe.seed()));
   }
 
-  private static LinearProbe.Settings probeSettings(Recipe recipe, boolean holdOut) {
+  private static LinearProbe.Settings probeSettings(Recipe recipe) {
     LinearProbe.Settings usual = LinearProbe.Settings.usual();
     return new LinearProbe.Settings(
         recipe.tuneRate() == null ? usual.learningRate() : recipe.tuneRate(),
@@ -123,14 +130,14 @@ final class Tuning {
         usual.batch(),
         recipe.tunePasses() == null ? usual.passes() : recipe.tunePasses(),
         Optional.empty(),
-        holdOut,
+        /* holdOut= */ false,
         Objects.requireNonNull(recipe.seed()));
   }
 
   /** How many passes the recipe asks for. */
   int passes() {
     return "probe".equals(recipe.tune())
-        ? probeSettings(recipe, false).passes()
+        ? probeSettings(recipe).passes()
         : settings(recipe, true).passes();
   }
 
@@ -143,6 +150,7 @@ final class Tuning {
    * @param labelled whether the images' class is one of the task
    * @param classes of the task
    * @param lastPass at which to stop
+   * @param rate the learning rate at the start
    * @param checkpoint where the state after each pass is kept
    */
   Result tune(
@@ -154,6 +162,7 @@ final class Tuning {
       boolean labelled,
       int classes,
       int lastPass,
+      double rate,
       Preprocessor preprocessor,
       Path checkpoint) {
     TuneTask task =
@@ -171,7 +180,7 @@ final class Tuning {
         new Tuner(workers, notices, memory)
             .tune(
                 task,
-                settings(recipe, labelled),
+                settings(recipe, labelled).withLearningRate(rate),
                 lastPass,
                 Optional.of(checkpoint),
                 new Listener());
@@ -180,7 +189,7 @@ final class Tuning {
 
   private Result probe(TuneTask task, int classes, int lastPass) {
     long start = System.nanoTime();
-    LinearProbe.Settings settings = probeSettings(recipe, false).withPasses(lastPass);
+    LinearProbe.Settings settings = probeSettings(recipe).withPasses(lastPass);
     log.stage("linear probing", 0);
     LinearProbe.Probed probed =
         new LinearProbe(workers, notices, memory).probe(task, classes, settings);

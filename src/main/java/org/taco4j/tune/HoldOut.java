@@ -19,7 +19,7 @@ public record HoldOut(List<Integer> train, List<Integer> heldOut) {
   public static final int LEAST_IMAGES = 32;
 
   /** A class with fewer cannot spare one. */
-  public static final int LEAST_PER_CLASS = 4;
+  public static final int LEAST_PER_CLASS = 2;
 
   private static final int PART = 4;
 

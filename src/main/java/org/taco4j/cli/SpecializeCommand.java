@@ -185,7 +185,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--tune-crop",
       paramLabel = "S",
-      description = "least part of the area that random crops of taco-tmlr keep (0.08)")
+      description = "least part of the area that random crops of taco-tmlr keep (0.25)")
   @Nullable Double tuneCrop;
 
   @Option(

@@ -89,7 +89,7 @@ class LinearProbeTest {
         probe(
             spoilt,
             LayerMask.ofZeros(spoilt, List.of(head)),
-            new LinearProbe.Settings(0.1, 0.9, 16, 40, Optional.empty(), 0));
+            new LinearProbe.Settings(0.1, 0.9, 16, 40, Optional.empty(), true, 0));
     float[][] after = LayerWeights.unfold(probed.model(), head);
     for (int i = 0; i < after[0].length; i++) {
       assertEquals(weights[0][i] == 0, after[0][i] == 0);
@@ -117,7 +117,7 @@ class LinearProbeTest {
   void aBackboneGetsAHead(String name, String tensor, boolean pooled) {
     OnnxModel backbone = dense.withOutputs(List.of("r3", "f", "c3"), /* keepOutputs= */ false);
     LinearProbe.Settings settings =
-        new LinearProbe.Settings(0.1, 0.9, 16, 30, Optional.of(name), 1);
+        new LinearProbe.Settings(0.1, 0.9, 16, 30, Optional.of(name), true, 1);
     LinearProbe.Probed probed = probe(backbone, List.of(), settings);
     assertEquals(tensor, probed.report().features());
     assertEquals(pooled, probed.report().pooled());

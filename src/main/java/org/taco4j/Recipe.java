@@ -78,6 +78,7 @@ import org.taco4j.solve.Solvers;
  *     the task, in alphabetical order
  * @param finetunePasses over the calibration images, with the task loss, that the dense model gets
  *     before anything else; 0 for none
+ * @param finetuneRate the learning rate of that at the start
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param classifier {@code auto} (the last layer stays dense where it holds few of the weights),
  *     {@code dense} or {@code prune}
@@ -130,6 +131,7 @@ public record Recipe(
     @Nullable Integer scheduleSteps,
     @Nullable String features,
     @Nullable Integer finetunePasses,
+    @Nullable Double finetuneRate,
     @Nullable String comparePtc,
     @Nullable String classifier,
     @Nullable List<String> include,
@@ -376,8 +378,8 @@ public record Recipe(
               + " is for --reconstruct layerwise; the sequential form fits each layer's outputs"
               + " itself");
     }
-    Tuning.check(full);
     Transfer.check(full);
+    Tuning.check(full);
     if (!List.of("auto", "dense", "prune").contains(require(full.classifier))) {
       throw TacoException.usage(
           "--classifier is auto, dense or prune, not '" + full.classifier + "'");

@@ -49,6 +49,10 @@ final class Transfer {
     if (passes < 0) {
       throw TacoException.usage("--finetune-passes must not be negative, it is " + passes);
     }
+    if (passes == 0 && recipe.finetuneRate() != null) {
+      throw TacoException.usage(
+          "--finetune-rate is for --finetune-passes, of which there are none");
+    }
     if (recipe.features() != null && recipe.labels() != null) {
       throw TacoException.usage(
           "--features makes new outputs, one for each class folder in alphabetical order; --labels"

@@ -224,6 +224,12 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable Integer finetunePasses;
 
   @Option(
+      names = "--finetune-rate",
+      paramLabel = "LR",
+      description = "learning rate of --finetune-passes at the start (3e-5)")
+  @Nullable Double finetuneRate;
+
+  @Option(
       names = "--compare-ptc",
       paramLabel = "DIR",
       description =
@@ -337,6 +343,7 @@ final class SpecializeCommand implements Callable<Integer> {
         scheduleSteps,
         features,
         finetunePasses,
+        finetuneRate,
         comparePtc == null ? null : comparePtc.toString(),
         classifier,
         include,

@@ -53,6 +53,7 @@ class TacoTest {
             .shots(3)
             .sparsity(0.75)
             .solver("wanda")
+            .recipe(Recipe.empty().with("classifier", "prune"))
             .seed(2)
             .threads(1)
             .progress(listener)

@@ -98,6 +98,8 @@ class RealModelsEvalTest {
                 at("images/" + images),
                 "--sparsity",
                 "0.5",
+                "--classifier",
+                "prune",
                 "--out",
                 out));
     arguments.addAll(options(more));

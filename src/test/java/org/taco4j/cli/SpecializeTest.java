@@ -542,7 +542,17 @@ class SpecializeTest {
   @Test
   void weightsCanBePrunedInTheSmallerModel() throws IOException {
     Path out =
-        specialize("both", mlp, "--data", mlpImages, "--structured", "0.5", "--sparsity", "0.5");
+        specialize(
+            "both",
+            mlp,
+            "--data",
+            mlpImages,
+            "--structured",
+            "0.5",
+            "--sparsity",
+            "0.5",
+            "--classifier",
+            "prune");
 
     OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
     for (Layer layer : LayerDiscovery.discover(written)) {
@@ -554,7 +564,17 @@ class SpecializeTest {
   @Test
   void unitsAreKeptInGroupsThatTheLaterPatternNeeds() throws IOException {
     Path out =
-        specialize("groups", mlp, "--data", mlpImages, "--structured", "0.3", "--pattern", "2:4");
+        specialize(
+            "groups",
+            mlp,
+            "--data",
+            mlpImages,
+            "--structured",
+            "0.3",
+            "--pattern",
+            "2:4",
+            "--classifier",
+            "prune");
 
     for (JsonNode structure : report(out).path("structures")) {
       assertEquals(0, structure.path("kept").asInt() % 4, structure.toString());

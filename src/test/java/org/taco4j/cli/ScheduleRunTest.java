@@ -342,6 +342,7 @@ class ScheduleRunTest {
         "--schedule gmp --tune taco-v1 --solver obc | prunes by magnitude, not by --solver obc",
         "--schedule lth --tune taco-v1 --reconstruct sequential | reconstructs nothing",
         "--finetune-passes -1 | must not be negative",
+        "--finetune-rate 0.1 | --finetune-rate is for --finetune-passes",
         "--features r3 --labels labels.txt | leave it out",
         "--features r3 --compare-ptc generic | leave out one of them",
         "--features nothing | no node, and no tensor that a node writes, of the name 'nothing'; features are often what these write: flatten, pool",

@@ -10,7 +10,9 @@ import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.bench.Evaluator;
 import org.taco4j.common.Notices;
 import org.taco4j.compute.Backend;
 import org.taco4j.data.ImageBatches;
@@ -25,8 +27,11 @@ import org.taco4j.reconstruct.LayerCheckpoints;
 import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.reconstruct.Sequential;
 import org.taco4j.report.RunReport;
+import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.Session;
 import org.taco4j.solve.Damping;
 import org.taco4j.tune.HoldOut;
+import org.taco4j.tune.LayerMask;
 
 /**
  * Compression of one copy of a model on some images: removal of units, solving of layers with what
@@ -73,6 +78,7 @@ final class Compression {
    * @param untuned the model before tuning; null where there was no tuning
    * @param unitOutcomes of the layers that read removed units
    * @param outcomes of the pruned layers
+   * @param steps of a schedule; empty without one
    */
   record Compressed(
       OnnxModel model,
@@ -80,6 +86,7 @@ final class Compression {
       List<LayerWise.Outcome> unitOutcomes,
       List<LayerWise.Outcome> outcomes,
       RunReport.@Nullable Tuning tuning,
+      List<RunReport.Step> steps,
       Optional<String> failure) {}
 
   Compression(
@@ -111,6 +118,8 @@ final class Compression {
    * @param dense not changed
    * @param structured which units to remove; null for none
    * @param plans for the layers of the dense model; empty where units only are removed
+   * @param steps plans for each step of a schedule; empty without one
+   * @param pretrained the dense model before it was fine-tuned; the same where it was not
    * @param planner plans for the layers of a model without its removed units
    * @param classes of the task
    */
@@ -118,6 +127,8 @@ final class Compression {
       OnnxModel dense,
       @Nullable StructuredPruning structured,
       List<LayerWise.Plan> plans,
+      List<List<LayerWise.Plan>> steps,
+      OnnxModel pretrained,
       Function<OnnxModel, List<LayerWise.Plan>> planner,
       int classes,
       Preprocessor preprocessor) {}
@@ -128,6 +139,9 @@ final class Compression {
    * @param passes of tuning; empty to let held-out images decide, where there are enough
    */
   Compressed compress(Target target, OptionalInt passes) {
+    if (!target.steps().isEmpty()) {
+      return compressInSteps(target);
+    }
     if (!Tuning.isAsked(recipe)) {
       return reconstruct("", target, images, notices);
     }
@@ -153,6 +167,7 @@ final class Compression {
           untuned.unitOutcomes(),
           untuned.outcomes(),
           trial == null ? null : trial.report(),
+          List.of(),
           trial == null ? Optional.empty() : trial.failure());
     }
     double rate =
@@ -184,6 +199,7 @@ final class Compression {
         untuned.unitOutcomes(),
         untuned.outcomes(),
         report,
+        List.of(),
         tuned.failure());
   }
 
@@ -264,20 +280,44 @@ final class Compression {
       int lastPass,
       double rate,
       Notices told) {
-    long start = System.nanoTime();
     Set<String> pruned =
         untuned.outcomes().stream().map(o -> o.plan().layer().name()).collect(Collectors.toSet());
+    List<Layer> layers =
+        LayerDiscovery.discover(untuned.model()).stream()
+            .filter(layer -> pruned.contains(layer.name()))
+            .toList();
+    return tune(
+        prefix,
+        target,
+        untuned.model(),
+        LayerMask.ofZeros(untuned.model(), layers),
+        seen.labelled(),
+        train,
+        heldOut,
+        lastPass,
+        told);
+  }
+
+  private Tuning.Result tune(
+      String prefix,
+      Target target,
+      OnnxModel student,
+      List<LayerMask> masks,
+      boolean labelled,
+      List<ImageFile> train,
+      List<ImageFile> heldOut,
+      int lastPass,
+      Notices told) {
+    long start = System.nanoTime();
     Tuning.Result result =
         new Tuning(recipe, backend.workers(), log, told, memory())
             .tune(
                 target.dense(),
-                untuned.model(),
-                LayerDiscovery.discover(untuned.model()).stream()
-                    .filter(layer -> pruned.contains(layer.name()))
-                    .toList(),
+                student,
+                masks,
                 train,
                 heldOut,
-                seen.labelled(),
+                labelled,
                 target.classes(),
                 lastPass,
                 rate,
@@ -285,6 +325,155 @@ final class Compression {
                 checkpoints.fileOf(prefix + "tuning"));
     tuneSeconds += (System.nanoTime() - start) / 1e9;
     return result;
+  }
+
+  /**
+   * Prunes and tunes step by step. Each step goes on from the model as the one before left it:
+   * sequentially reconstructed towards the dense model's outputs; in the layer-wise form towards
+   * its own, on what it gives itself. Zeros of a step may come back in the next, where the fit
+   * finds that others matter less; there are as many in the end as were asked for.
+   *
+   * <p>No images are held out: each step does all passes of tuning, as all weights that a step
+   * removes are to be made up for before the next one.
+   */
+  private Compressed compressInSteps(Target target) {
+    if (!"none".equals(recipe.tuneHoldOut())) {
+      notices.add(
+          "no-held-out-images",
+          "tuning",
+          "no images are held out in the steps of a schedule: all passes of tuning are done, better or not",
+          0);
+    }
+    boolean rewinds = Schedule.rewinds(recipe);
+    List<RunReport.Step> reports = new ArrayList<>();
+    Optional<String> failure = Optional.empty();
+    OnnxModel current = target.dense();
+    int steps = target.steps().size();
+    if (rewinds && target.pretrained().sha256().equals(target.dense().sha256())) {
+      log.say("step 0 of %d: training the dense model".formatted(steps));
+      Tuning.Result trained = tuneStep(0, target, current, List.of());
+      reports.add(
+          new RunReport.Step(
+              0,
+              0,
+              null,
+              top1(current, target.classes()),
+              top1(trained.model(), target.classes()),
+              trained.report()));
+      current = trained.model();
+      failure = trained.failure();
+    }
+    OnnxModel untuned = current;
+    List<LayerWise.Outcome> outcomes = List.of();
+    for (int step = 1; step <= steps; step++) {
+      List<LayerWise.Plan> plans = target.steps().get(step - 1);
+      log.say(
+          "step %d of %d: %s"
+              .formatted(
+                  step,
+                  steps,
+                  plans.stream()
+                      .map(plan -> plan.pattern().toString())
+                      .distinct()
+                      .collect(Collectors.joining(", "))));
+      OnnxModel pruned = current.copy();
+      OnnxModel reference = recipe.isSequential() ? target.dense() : current;
+      outcomes = run("step" + step + "/weights", reference, pruned, plans, images, notices);
+      List<Layer> layers = plans.stream().map(LayerWise.Plan::layer).toList();
+      List<LayerMask> masks = LayerMask.ofZeros(pruned, layers);
+      untuned = rewinds ? rewound(target.pretrained(), masks) : pruned;
+      Tuning.Result tuned = tuneStep(step, target, untuned, masks);
+      reports.add(
+          new RunReport.Step(
+              step,
+              sparsity(tuned.model(), layers),
+              outcomes.stream().mapToDouble(LayerWise.Outcome::layerError).average().orElse(0),
+              top1(untuned, target.classes()),
+              top1(tuned.model(), target.classes()),
+              tuned.report()));
+      current = tuned.model();
+      if (failure.isEmpty()) {
+        failure = tuned.failure();
+      }
+    }
+    return new Compressed(
+        current,
+        untuned,
+        List.of(),
+        outcomes,
+        reports.getLast().tuning(),
+        List.copyOf(reports),
+        failure);
+  }
+
+  /** Tuning with all passes; what a step notes is for the log but for the last step. */
+  private Tuning.Result tuneStep(
+      int step, Target target, OnnxModel student, List<LayerMask> masks) {
+    boolean isLast = step == target.steps().size();
+    Notices told =
+        isLast
+            ? notices
+            : new Notices(
+                notice ->
+                    log.write(
+                        "note on step %d [%s] %s"
+                            .formatted(step, notice.code(), notice.message())));
+    return tune(
+        "step" + step + "/",
+        target,
+        student,
+        masks,
+        images.labelled(),
+        images.files(),
+        List.of(),
+        new Tuning(recipe, backend.workers(), log, told, memory()).passes(),
+        told);
+  }
+
+  /**
+   * A model as it was before training, with the weights gone that masks do not keep (Frankle and
+   * Carbin 2019).
+   *
+   * @param pretrained not changed
+   */
+  static OnnxModel rewound(OnnxModel pretrained, List<LayerMask> masks) {
+    OnnxModel model = pretrained.copy();
+    for (LayerMask mask : masks) {
+      Layer layer = LayerDiscovery.find(model, mask.layer());
+      float[][] weights = LayerWeights.unfold(model, layer);
+      for (int g = 0; g < weights.length; g++) {
+        for (int i = 0; i < weights[g].length; i++) {
+          if (!mask.keep()[g][i]) {
+            weights[g][i] = 0;
+          }
+        }
+      }
+      LayerWeights.fold(model, layer, weights);
+    }
+    return model;
+  }
+
+  private static double sparsity(OnnxModel model, List<Layer> layers) {
+    long weights = layers.stream().mapToLong(Layer::parameters).sum();
+    long zeros = layers.stream().mapToLong(layer -> LayerWeights.zeros(model, layer)).sum();
+    return weights == 0 ? 0 : zeros / (double) weights;
+  }
+
+  /** On the calibration images; null where they are none of the task. */
+  private @Nullable Double top1(OnnxModel model, int classes) {
+    if (!images.labelled()) {
+      return null;
+    }
+    try (Session session = Session.open(model, 1)) {
+      return Evaluator.evaluate(
+              session,
+              ModelInput.of(model),
+              images.calibration(),
+              IntStream.range(0, classes).boxed().toList(),
+              backend.workers())
+          .all()
+          .top1();
+    }
   }
 
   /** Removes units, then weights. */
@@ -305,7 +494,8 @@ final class Compression {
           structured == null ? target.plans() : target.planner().apply(compressed);
       outcomes = run(prefix + "weights", reference, compressed, plans, seen, told);
     }
-    return new Compressed(compressed, null, unitOutcomes, outcomes, null, Optional.empty());
+    return new Compressed(
+        compressed, null, unitOutcomes, outcomes, null, List.of(), Optional.empty());
   }
 
   double calibrateSeconds() {

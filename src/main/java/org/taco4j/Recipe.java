@@ -69,6 +69,16 @@ import org.taco4j.solve.Solvers;
  * @param tuneHoldOut {@code auto} (a quarter of the calibration images decides how long to tune, if
  *     at all, where there are enough) or {@code none} (all passes are done)
  * @param tuneCrop least part of an image's area that random crops keep
+ * @param schedule {@code one-shot}, {@code gradual} (half of what remains at a time, tuned
+ *     between), {@code gmp} (the same by magnitude) or {@code lth} (the same with the weights that
+ *     stay taken back to the dense model's)
+ * @param scheduleSteps in how many steps, each leaving the same part of the weights; where null a
+ *     half at a time
+ * @param features a node behind which the model is cut and gets a new classifier for the folders of
+ *     the task, in alphabetical order
+ * @param finetunePasses over the calibration images, with the task loss, that the dense model gets
+ *     before anything else; 0 for none
+ * @param finetuneRate the learning rate of that at the start
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param classifier {@code auto} (the last layer stays dense where it holds few of the weights),
  *     {@code dense} or {@code prune}
@@ -117,6 +127,11 @@ public record Recipe(
     @Nullable Double tuneRate,
     @Nullable String tuneHoldOut,
     @Nullable Double tuneCrop,
+    @Nullable String schedule,
+    @Nullable Integer scheduleSteps,
+    @Nullable String features,
+    @Nullable Integer finetunePasses,
+    @Nullable Double finetuneRate,
     @Nullable String comparePtc,
     @Nullable String classifier,
     @Nullable List<String> include,
@@ -194,7 +209,7 @@ public record Recipe(
   }
 
   /** The defaults, for what {@link #resolved} finds unsaid. */
-  private static Recipe defaults() {
+  static Recipe defaults() {
     return YAML.convertValue(
         Map.ofEntries(
             Map.entry("shots", 0),
@@ -209,6 +224,8 @@ public record Recipe(
             Map.entry("tune", "none"),
             Map.entry("classifier", "auto"),
             Map.entry("tune-hold-out", "auto"),
+            Map.entry("schedule", Schedule.ONE_SHOT),
+            Map.entry("finetune-passes", 0),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),
@@ -327,7 +344,7 @@ public record Recipe(
     if (data == null || data.isEmpty()) {
       throw TacoException.usage("no images: name the task's image folder with --data");
     }
-    Recipe full = defaults().overlaidWith(this);
+    Recipe full = Schedule.defaults(this).overlaidWith(this);
     if (full.shots != null && full.shots < 0) {
       throw TacoException.usage("--shots must not be negative, it is " + full.shots);
     }
@@ -361,6 +378,7 @@ public record Recipe(
               + " is for --reconstruct layerwise; the sequential form fits each layer's outputs"
               + " itself");
     }
+    Transfer.check(full);
     Tuning.check(full);
     if (!List.of("auto", "dense", "prune").contains(require(full.classifier))) {
       throw TacoException.usage(
@@ -388,6 +406,7 @@ public record Recipe(
     }
     tree.remove("sparsity");
     Recipe complete = YAML.convertValue(tree, Recipe.class);
+    Schedule.check(complete);
     if (solverOptions.search() != Search.NONE && complete.prunesUnitsOnly()) {
       throw TacoException.usage(
           "--search swaps single weights, and --structured alone removes whole units; give a"

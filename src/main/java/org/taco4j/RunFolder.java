@@ -26,10 +26,11 @@ import org.taco4j.reconstruct.LayerCheckpoints;
  * into it when the run has succeeded, so that a folder of that name is always whole, and the old
  * one stays until then.
  *
- * <p>{@code .NAME.part/checkpoints} keeps the finished layers. A run that fails, is told to end
- * (Ctrl-C) or is killed after the first of them leaves the part folder behind, and the next run of
- * the same {@link RunFingerprint} goes on from it; any other deletes it, and says so. What a
- * succeeded run leaves holds no checkpoints: they are as large as the model.
+ * <p>{@code .NAME.part/checkpoints} keeps the finished layers, and the last pass of tuning. A run
+ * that fails, is told to end (Ctrl-C) or is killed after the first of them leaves the part folder
+ * behind, and the next run of the same {@link RunFingerprint} goes on from it; any other deletes
+ * it, and says so. What a succeeded run leaves holds no checkpoints: they are as large as the
+ * model.
  */
 final class RunFolder implements AutoCloseable {
   private static final String CHECKPOINTS = "checkpoints";
@@ -134,12 +135,15 @@ final class RunFolder implements AutoCloseable {
       String reason = Files.exists(folder) ? mismatch(fingerprint, file) : null;
       if (reason != null) {
         int layers = LayerCheckpoints.count(folder);
+        int parts = LayerCheckpoints.countParts(folder);
         delete(folder);
-        if (layers > 0) {
+        if (layers > 0 || parts > 0) {
           notices.add(
               "checkpoints-discarded",
               target.toString(),
-              layers + " finished layers of an unfinished run were deleted: " + reason,
+              (layers == 0 ? "finished passes of tuning" : layers + " finished layers")
+                  + " of an unfinished run were deleted: "
+                  + reason,
               layers);
         }
       }
@@ -303,7 +307,8 @@ final class RunFolder implements AutoCloseable {
     ended = true;
     try (lock) {
       int layers = LayerCheckpoints.count(work.resolve(CHECKPOINTS));
-      if (layers == 0) {
+      int parts = LayerCheckpoints.countParts(work.resolve(CHECKPOINTS));
+      if (layers == 0 && parts == 0) {
         try {
           remove();
         } catch (IOException | UncheckedIOException e) {
@@ -314,8 +319,13 @@ final class RunFolder implements AutoCloseable {
       } else {
         if (resumable) {
           tell.accept(
-              "%s; run the same command again to resume (%d finished layers are kept in %s)"
-                  .formatted(interrupted ? "interrupted" : "not finished", layers, work));
+              "%s; run the same command again to resume (%s in %s)"
+                  .formatted(
+                      interrupted ? "interrupted" : "not finished",
+                      layers == 0
+                          ? "finished passes of tuning are kept"
+                          : layers + " finished layers are kept",
+                      work));
         }
         clear(work);
       }

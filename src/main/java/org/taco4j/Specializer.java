@@ -13,6 +13,7 @@ import java.util.Optional;
 import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
+import java.util.function.UnaryOperator;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
@@ -142,8 +143,12 @@ final class Specializer {
     Preprocessing preprocessing = PreprocessingOptions.of(recipe).resolve(source, input);
     Preprocessor preprocessor = new Preprocessor(preprocessing);
     log.say("preprocessing: " + preprocessing.describe());
-    int outputs = HeadRestriction.classes(source);
-    ImageDataset data = ImageFolders.load(request(source, outputs), notices);
+    boolean isTransferred = recipe.features() != null;
+    int outputs = isTransferred ? 0 : HeadRestriction.classes(source);
+    ImageDataset data =
+        isTransferred
+            ? ImageFolders.loadForNewClassifier(request(source, 1), notices)
+            : ImageFolders.load(request(source, outputs), notices);
     log.say(
         data.classes().size()
             + " classes; images: "
@@ -165,32 +170,83 @@ final class Specializer {
             ? null
             : PtcComparison.load(
                 Path.of(recipe.comparePtc()), genericRequest(source, outputs), data, notices);
-    OnnxModel dense = source.copy();
-    List<String> folded = BatchNormFolding.fold(dense);
-    OnnxModel whole = dense.copy();
-    restrictHead(dense, data.classes(), outputs);
-    List<Layer> layers = LayerDiscovery.discover(dense);
+    Transfer.Transferred transferred = null;
+    if (recipe.features() != null) {
+      log.stage("a new classifier", 0);
+      transferred =
+          Transfer.newClassifier(
+              source,
+              recipe.features(),
+              data,
+              preprocessor,
+              Objects.requireNonNull(recipe.seed()),
+              workers,
+              notices,
+              memory());
+      RunReport.NewClassifier head = transferred.report();
+      log.say(
+          String.format(
+              Locale.ROOT,
+              "new classifier of %d classes behind %s: right on %.1f %% of the calibration images",
+              data.classes().size(),
+              head.features(),
+              100 * head.trainAccuracy()));
+    }
+    OnnxModel pretrained = transferred == null ? source.copy() : transferred.model();
+    List<String> folded = BatchNormFolding.fold(pretrained);
+    OnnxModel whole = pretrained.copy();
+    if (!isTransferred) {
+      restrictHead(pretrained, data.classes(), outputs);
+    }
+    List<Layer> layers = LayerDiscovery.discover(pretrained);
     selection.requireMatches(layers, recipe);
     if (recipe.bits() != null) {
-      WeightQuantization.requireOpset(dense);
+      WeightQuantization.requireOpset(pretrained);
     }
     StructuredPruning structured =
         recipe.structured() == null
             ? null
-            : StructuredPruning.plan(dense, recipe, selection, notices);
+            : StructuredPruning.plan(pretrained, recipe, selection, notices);
     List<LayerWise.Plan> plans =
-        structured != null && recipe.prunesUnitsOnly() ? List.of() : plan(dense, layers);
-    noteSkipped(dense);
+        structured != null && recipe.prunesUnitsOnly()
+            ? List.of()
+            : plan(pretrained, layers, UnaryOperator.identity());
+    List<List<LayerWise.Plan>> steps = steps(pretrained, layers, plans);
+    noteSkipped(pretrained);
     if (!plans.isEmpty()) {
-      noteLayersLeftDense(dense, layers, plans);
+      noteLayersLeftDense(pretrained, layers, plans);
     }
     long[] imageShape = preprocessor.shape(1);
     int batch = input.batchSize(preprocessing.cropHeight(), preprocessing.cropWidth());
     List<Integer> outputsOfTask = IntStream.range(0, data.classes().size()).boxed().toList();
 
+    LayerCheckpoints checkpoints =
+        folder.checkpoints(
+            fingerprint(pretrained, structured, plans, data, generic, preprocessing, backend),
+            notices);
+    Function<List<ImageFile>, ImageBatches> batches =
+        files -> new ImageBatches(files, preprocessor, batch, workers, notices);
+    ImageBatches test = batches.apply(data.test());
+    OnnxModel dense = pretrained;
+    Tuning.Result finetuned = null;
+    Accuracy beforeFinetuning = null;
+    double finetuneSeconds = 0;
+    if (Objects.requireNonNull(recipe.finetunePasses()) > 0) {
+      try (Session session = Session.open(pretrained, 1)) {
+        beforeFinetuning = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+      }
+      log.say("before fine-tuning: " + describe(beforeFinetuning));
+      long finetuneStart = System.nanoTime();
+      finetuned =
+          new Tuning(recipe, workers, log, notices, memory())
+              .finetune(
+                  pretrained, data.calibration(), preprocessor, checkpoints.fileOf("finetuning"));
+      finetuneSeconds = secondsSince(finetuneStart);
+      dense = finetuned.model();
+    }
+
     long start = System.nanoTime();
     log.stage("dense accuracy", 0);
-    ImageBatches test = new ImageBatches(data.test(), preprocessor, batch, workers, notices);
     Accuracy denseAccuracy;
     try (Session session = Session.open(dense, 1)) {
       denseAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
@@ -200,11 +256,6 @@ final class Specializer {
     checkAboveChance(denseAccuracy, data.classes().size(), preprocessing);
 
     // Compression.
-    LayerCheckpoints checkpoints =
-        folder.checkpoints(
-            fingerprint(dense, structured, plans, data, generic, preprocessing, backend), notices);
-    Function<List<ImageFile>, ImageBatches> batches =
-        files -> new ImageBatches(files, preprocessor, batch, workers, notices);
     Compression compression =
         new Compression(
             recipe,
@@ -216,10 +267,17 @@ final class Specializer {
             log,
             notices);
     Function<OnnxModel, List<LayerWise.Plan>> planner =
-        model -> plan(model, LayerDiscovery.discover(model));
+        model -> plan(model, LayerDiscovery.discover(model), UnaryOperator.identity());
     Compression.Target target =
         new Compression.Target(
-            dense, structured, plans, planner, data.classes().size(), preprocessor);
+            dense,
+            structured,
+            plans,
+            steps,
+            pretrained,
+            planner,
+            data.classes().size(),
+            preprocessor);
     Compression.Compressed result = compression.compress(target, OptionalInt.empty());
     OnnxModel compressed = result.model();
     List<RunReport.StructureReport> structureReports =
@@ -248,11 +306,7 @@ final class Specializer {
       try (Session session = Session.open(result.untuned(), 1)) {
         Accuracy accuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
         log.say("before tuning: " + describe(accuracy));
-        untuned =
-            accuracy.images() == 0
-                ? null
-                : new RunReport.TopOne(
-                    accuracy.top1(), accuracy.top1Low(), accuracy.top1High(), accuracy.images());
+        untuned = topOne(accuracy);
       }
     }
     log.stage("latency, dense and compressed in turns", 0);
@@ -281,7 +335,10 @@ final class Specializer {
             ? null
             : comparePtc(
                 generic, whole, target, result, data, batches, backend, folder, checkpoints);
-    failure = result.failure();
+    failure =
+        finetuned != null && finetuned.failure().isPresent()
+            ? finetuned.failure()
+            : result.failure();
     return new RunReport(
         RunReport.SCHEMA_VERSION,
         new RunReport.Tool("taco4j", Taco.version(), Session.runtimeVersion()),
@@ -310,11 +367,14 @@ final class Specializer {
             compression.calibrateSeconds(),
             compression.solveSeconds(),
             compression.correctSeconds(),
-            compression.tuneSeconds(),
+            compression.tuneSeconds() + finetuneSeconds,
             evaluateSeconds,
             secondsSince(begin)),
         untuned,
         result.tuning(),
+        Transfer.report(
+            transferred, topOne(beforeFinetuning), finetuned == null ? null : finetuned.report()),
+        result.steps(),
         ptc,
         structureReports,
         structured == null ? List.of() : structured.left(),
@@ -491,8 +551,34 @@ final class Specializer {
     return "dense".equals(recipe.classifier()) ? classifier : Optional.empty();
   }
 
-  /** What to do to which layer; the layers that the recipe leaves out are noted. */
-  private List<LayerWise.Plan> plan(OnnxModel model, List<Layer> layers) {
+  private long memory() {
+    return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
+  }
+
+  /** What each step of a schedule does, the last one what is planned; empty without a schedule. */
+  private List<List<LayerWise.Plan>> steps(
+      OnnxModel model, List<Layer> layers, List<LayerWise.Plan> plans) {
+    if (!Schedule.isAsked(recipe)) {
+      return List.of();
+    }
+    int count =
+        Schedule.steps(recipe, plans.stream().map(LayerWise.Plan::pattern).distinct().toList());
+    List<List<LayerWise.Plan>> steps = new ArrayList<>();
+    for (int step = 1; step < count; step++) {
+      int now = step;
+      steps.add(plan(model, layers, goal -> Schedule.at(recipe, goal, now, count)));
+    }
+    steps.add(plans);
+    return steps;
+  }
+
+  /**
+   * What to do to which layer; the layers that the recipe leaves out are noted.
+   *
+   * @param level makes the pattern to follow of the pattern that the recipe asks for
+   */
+  private List<LayerWise.Plan> plan(
+      OnnxModel model, List<Layer> layers, UnaryOperator<Pattern> level) {
     List<Layer> prunable = layers.stream().filter(Layer::prunable).toList();
     if (prunable.isEmpty()) {
       throw TacoException.model(
@@ -521,7 +607,7 @@ final class Specializer {
         WeightQuantization.requireSupport(model, layer);
       }
       Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
-      Pattern pattern = choice.pattern();
+      Pattern pattern = level.apply(choice.pattern());
       int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
       if (extent % pattern.groupSize() != 0) {
         undividable.add(layer.name());
@@ -719,6 +805,13 @@ final class Specializer {
 
   private static RunReport.ModelLatency latency(LatencyComparison.Percentiles p) {
     return new RunReport.ModelLatency(p.p50Millis(), p.p90Millis(), p.p99Millis());
+  }
+
+  private static RunReport.@Nullable TopOne topOne(@Nullable Accuracy accuracy) {
+    return accuracy == null || accuracy.images() == 0
+        ? null
+        : new RunReport.TopOne(
+            accuracy.top1(), accuracy.top1Low(), accuracy.top1High(), accuracy.images());
   }
 
   private static String describe(Accuracy accuracy) {

@@ -189,6 +189,47 @@ final class SpecializeCommand implements Callable<Integer> {
   @Nullable Double tuneCrop;
 
   @Option(
+      names = "--schedule",
+      paramLabel = "HOW",
+      description =
+          "one-shot (default), or step by step, tuned by --tune after each: gradual (half of the"
+              + " weights that remain at a time, by --solver and --reconstruct), gmp (the same by"
+              + " magnitude) or lth (by magnitude after training, then the weights that stay start"
+              + " again from the dense model's)")
+  @Nullable String schedule;
+
+  @Option(
+      names = "--schedule-steps",
+      paramLabel = "N",
+      description =
+          "steps of --schedule, each of which leaves the same part of the weights; default: a half"
+              + " at a time, up to the sparsity asked for")
+  @Nullable Integer scheduleSteps;
+
+  @Option(
+      names = "--features",
+      paramLabel = "NODE",
+      description =
+          "cut the model behind this node and train a new classifier for the class folders of --data,"
+              + " in alphabetical order, on the calibration images: for classes that the model does"
+              + " not have, and for backbones without a classifier")
+  @Nullable String features;
+
+  @Option(
+      names = "--finetune-passes",
+      paramLabel = "N",
+      description =
+          "fine-tune the dense model on the calibration images first, for N passes with the task"
+              + " loss; 0 (default): not")
+  @Nullable Integer finetunePasses;
+
+  @Option(
+      names = "--finetune-rate",
+      paramLabel = "LR",
+      description = "learning rate of --finetune-passes at the start (3e-5)")
+  @Nullable Double finetuneRate;
+
+  @Option(
       names = "--compare-ptc",
       paramLabel = "DIR",
       description =
@@ -298,6 +339,11 @@ final class SpecializeCommand implements Callable<Integer> {
         tuneRate,
         tuneHoldOut,
         tuneCrop,
+        schedule,
+        scheduleSteps,
+        features,
+        finetunePasses,
+        finetuneRate,
         comparePtc == null ? null : comparePtc.toString(),
         classifier,
         include,

@@ -255,6 +255,33 @@ public final class ImageFolders {
                 request.labels().map(file -> LabelList.read(file, request.modelOutputs())),
                 request.modelOutputs())
             .resolve(request.onlyClasses(), notices);
+    return load(request, found, classes, notices);
+  }
+
+  /**
+   * The same for a model that is yet to get outputs for these classes: the folders that are kept,
+   * in alphabetical order, are the outputs 0, 1, … What the request says of the model's outputs and
+   * labels is not looked at; a {@code classes.tsv} gives display names only.
+   */
+  public static ImageDataset loadForNewClassifier(Request request, Notices notices) {
+    Map<String, Found> found = new TreeMap<>(FolderScan.classes(request.roots(), notices));
+    found.values().removeIf(each -> each.folders().isEmpty());
+    List<TaskClass> all = new ArrayList<>();
+    for (Found each : found.values()) {
+      String name = each.listed().map(FolderScan.Listed::name).orElse(each.folder());
+      all.add(new TaskClass(each.folder(), all.size(), name));
+    }
+    List<TaskClass> classes = new ArrayList<>();
+    for (TaskClass kept :
+        new ClassResolver(found, Optional.of(all), Optional.empty(), all.size())
+            .resolve(request.onlyClasses(), notices)) {
+      classes.add(new TaskClass(kept.folder(), classes.size(), kept.name()));
+    }
+    return load(request, found, classes, notices);
+  }
+
+  private static ImageDataset load(
+      Request request, Map<String, Found> found, List<TaskClass> classes, Notices notices) {
     List<Pool> pools = pools(request, found, classes, notices);
     checkTest(request, pools, notices);
     List<Deal> deals = List.of();

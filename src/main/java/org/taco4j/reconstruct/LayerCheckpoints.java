@@ -49,6 +49,7 @@ import org.taco4j.onnx.Layer;
  */
 public final class LayerCheckpoints {
   private static final String PREFIX = "layer-";
+  private static final String PART_PREFIX = "part-";
   private static final byte[] MAGIC = "TACOCKP2".getBytes(StandardCharsets.US_ASCII);
   private static final int NAME_BYTES = 8;
   private static final int SHA256_BYTES = 32;
@@ -86,7 +87,7 @@ public final class LayerCheckpoints {
   /** The file in which a part of the run may keep what it needs to go on. */
   public Path fileOf(String part) {
     byte[] hash = Sha256.create().digest((stage + "\n" + part).getBytes(StandardCharsets.UTF_8));
-    return folder.resolve("part-" + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
+    return folder.resolve(PART_PREFIX + HexFormat.of().formatHex(hash, 0, NAME_BYTES));
   }
 
   /** The checkpoints of a part of the run: another part may solve the same layers once more. */
@@ -121,12 +122,21 @@ public final class LayerCheckpoints {
 
   /** How many layers have been saved in a folder, which need not exist. */
   public static int count(Path folder) {
+    return count(folder, PREFIX);
+  }
+
+  /** How many parts of a run have saved what they need to go on: {@link #fileOf}. */
+  public static int countParts(Path folder) {
+    return count(folder, PART_PREFIX);
+  }
+
+  private static int count(Path folder, String prefix) {
     if (!Files.isDirectory(folder)) {
       return 0;
     }
     try (Stream<Path> files = Files.list(folder)) {
       return Math.toIntExact(
-          files.filter(file -> file.getFileName().toString().startsWith(PREFIX)).count());
+          files.filter(file -> file.getFileName().toString().startsWith(prefix)).count());
     } catch (IOException e) {
       throw new TacoException(TacoException.Kind.RUNTIME, folder + ": cannot be read: " + e, e);
     }

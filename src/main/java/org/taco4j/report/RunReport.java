@@ -16,6 +16,9 @@ import org.taco4j.common.Notice;
  *     the compressed model does not have: they are zero, or their unit was removed
  * @param untuned the compressed model before tuning; null where it was not tuned
  * @param tuning what tuning did; null where there was none
+ * @param transfer what was done to the dense model before it was measured and compressed; null for
+ *     nothing
+ * @param steps of a schedule, in their order; empty where all was pruned at once
  * @param ptc the comparison with a copy compressed on generic images; null where none was asked for
  * @param structures hidden dimensions that were made smaller
  * @param structuresLeft layers that keep all their outputs where structured pruning was asked for
@@ -35,6 +38,8 @@ public record RunReport(
     Seconds seconds,
     @Nullable TopOne untuned,
     @Nullable Tuning tuning,
+    @Nullable Transfer transfer,
+    List<Step> steps,
     @Nullable PtcComparison ptc,
     List<StructureReport> structures,
     List<StructureLeft> structuresLeft,
@@ -55,7 +60,7 @@ public record RunReport(
    * @param file as it was given
    * @param sha256 of the file
    * @param opset version of the default operator set
-   * @param classes outputs that it had
+   * @param classes outputs that it had; 0 where its own classifier was not used
    * @param foldedBatchNorms BatchNormalization nodes that were folded away
    */
   public record Model(String file, String sha256, int opset, int classes, int foldedBatchNorms) {}
@@ -136,7 +141,8 @@ public record RunReport(
   /**
    * What tuning did.
    *
-   * @param method {@code probe}, {@code taco-v1} or {@code taco-tmlr}
+   * @param method {@code probe}, {@code taco-v1} or {@code taco-tmlr}; {@code finetune} for the
+   *     dense model
    * @param passes that were planned
    * @param bestPass whose weights are the result; 0 is the untuned model. Where images were held
    *     out it is the best pass of the trial, else the last one
@@ -163,6 +169,55 @@ public record RunReport(
       List<TunePass> curve,
       List<TunePass> trial,
       @Nullable String failure) {}
+
+  /**
+   * What made the dense model one of the task.
+   *
+   * @param classifier that took the place of the model's own; null where that stayed
+   * @param beforeFinetuning on the test images; null without fine-tuning, or without test images
+   * @param finetuning of the dense model with the task loss; null where there was none
+   */
+  public record Transfer(
+      @Nullable NewClassifier classifier,
+      @Nullable TopOne beforeFinetuning,
+      @Nullable Tuning finetuning) {}
+
+  /**
+   * A linear classifier trained on the calibration images.
+   *
+   * @param features tensor that it reads
+   * @param dimension numbers of an image
+   * @param pooled whether they were averaged over space or tokens
+   * @param trainLoss cross entropy on the calibration images after the last pass
+   * @param trainAccuracy on the same
+   */
+  public record NewClassifier(
+      String features,
+      int dimension,
+      boolean pooled,
+      int passes,
+      double trainLoss,
+      double trainAccuracy) {}
+
+  /**
+   * A step of a schedule. Its accuracies are those on the calibration images as they are, which the
+   * step has seen: they show its course, not what the model is worth.
+   *
+   * @param step from 1 on; 0 is the training of the dense model that lth begins with
+   * @param sparsity fraction of the weights of the pruned layers that are zero after it
+   * @param layerError mean of the layer-wise errors; null for step 0
+   * @param prunedTop1 before tuning, for lth with the weights taken back; null where the images are
+   *     none of the task
+   * @param tunedTop1 after tuning; null likewise
+   * @param tuning what tuning did
+   */
+  public record Step(
+      int step,
+      double sparsity,
+      @Nullable Double layerError,
+      @Nullable Double prunedTop1,
+      @Nullable Double tunedTop1,
+      Tuning tuning) {}
 
   /**
    * A pass of tuning; pass 0 is the untuned model.

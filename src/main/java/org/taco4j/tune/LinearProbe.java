@@ -46,6 +46,9 @@ import org.taco4j.tune.SoftmaxRegression.Fit;
 public final class LinearProbe {
   private static final String OUTPUT = "logits";
 
+  /** Names in a message, at the most. */
+  private static final int MOST_CANDIDATES = 4;
+
   private final Workers workers;
   private final Notices notices;
   private final long memory;
@@ -275,9 +278,37 @@ public final class LinearProbe {
         return new Site(tensor, null);
       }
     }
+    List<String> near = candidates(index);
     throw TacoException.usage(
-        "%s has no node, and no tensor that a node writes, of the name '%s'"
-            .formatted(model.source(), name));
+        "%s has no node, and no tensor that a node writes, of the name '%s'%s"
+            .formatted(
+                model.source(),
+                name,
+                near.isEmpty()
+                    ? ""
+                    : "; features are often what these write: " + String.join(", ", near)));
+  }
+
+  /** Nodes that write what the last layer reads, or that pool over space; the last ones first. */
+  private static List<String> candidates(GraphIndex index) {
+    List<String> names = new ArrayList<>();
+    List<NodeProto> nodes = index.graph().getNodeList();
+    for (int i = nodes.size() - 1; i >= 0 && names.size() < MOST_CANDIDATES; i--) {
+      NodeProto node = nodes.get(i);
+      boolean reads = names.isEmpty() && (Nodes.is(node, "Gemm") || Nodes.is(node, "MatMul"));
+      int producer = reads ? index.producer(node.getInput(0)) : -1;
+      if (producer >= 0) {
+        names.add(nameOf(index.node(producer)));
+      }
+      if (Nodes.is(node, "GlobalAveragePool") || Nodes.is(node, "ReduceMean")) {
+        names.add(nameOf(node));
+      }
+    }
+    return names.stream().distinct().toList();
+  }
+
+  private static String nameOf(NodeProto node) {
+    return node.getName().isEmpty() ? node.getOutput(0) : node.getName();
   }
 
   private static Site classifier(OnnxModel model, int classes) {

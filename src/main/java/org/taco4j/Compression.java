@@ -295,6 +295,7 @@ final class Compression {
         train,
         heldOut,
         lastPass,
+        rate,
         told);
   }
 
@@ -307,6 +308,7 @@ final class Compression {
       List<ImageFile> train,
       List<ImageFile> heldOut,
       int lastPass,
+      double rate,
       Notices told) {
     long start = System.nanoTime();
     Tuning.Result result =
@@ -418,6 +420,7 @@ final class Compression {
                     log.write(
                         "note on step %d [%s] %s"
                             .formatted(step, notice.code(), notice.message())));
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, told, memory());
     return tune(
         "step" + step + "/",
         target,
@@ -426,7 +429,8 @@ final class Compression {
         images.labelled(),
         images.files(),
         List.of(),
-        new Tuning(recipe, backend.workers(), log, told, memory()).passes(),
+        tuning.passes(),
+        tuning.rate(),
         told);
   }
 

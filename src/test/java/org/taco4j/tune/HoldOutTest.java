@@ -31,7 +31,7 @@ class HoldOutTest {
   void tooFewSpareNone() {
     List<Integer> fewInAll = IntStream.range(0, 31).map(i -> i % 4).boxed().toList();
     assertTrue(HoldOut.split(fewInAll, 1).heldOut().isEmpty());
-    List<Integer> fewOfAClass = IntStream.range(0, 60).map(i -> i < 57 ? 0 : 1).boxed().toList();
+    List<Integer> fewOfAClass = IntStream.range(0, 60).map(i -> i < 59 ? 0 : 1).boxed().toList();
     assertTrue(HoldOut.split(fewOfAClass, 1).heldOut().isEmpty());
     assertEquals(60, HoldOut.split(fewOfAClass, 1).train().size());
   }

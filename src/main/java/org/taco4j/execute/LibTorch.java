@@ -22,6 +22,7 @@ final class LibTorch {
     try {
       openblas_nolapack.blas_set_num_threads(1);
       torch.set_num_threads(1);
+      NativeHeap.keepFreedMemory();
       return null;
     } catch (LinkageError e) {
       Throwable cause = e.getMessage() == null && e.getCause() != null ? e.getCause() : e;

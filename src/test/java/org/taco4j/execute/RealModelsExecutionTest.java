@@ -20,7 +20,10 @@ import org.taco4j.onnx.Ort;
 /** The nine real models: outputs against ONNX Runtime, and gradients of all their weights. */
 @SuppressWarnings("try")
 class RealModelsExecutionTest {
-  /** Relative to the largest output; the bound. Seen: at most 2e-6. */
+  /**
+   * Relative to the largest output; what float32 sums in another order may do through a deep
+   * network.
+   */
   private static final double TOLERANCE = 1e-4;
 
   @ParameterizedTest

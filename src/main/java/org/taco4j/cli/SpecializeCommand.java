@@ -368,6 +368,22 @@ final class SpecializeCommand implements Callable<Integer> {
     RunReport.ModelResult compressed = report.compressed();
     err.printf(Locale.ROOT, "%n%-18s %22s %22s%n", "", "dense", "compressed");
     err.printf(Locale.ROOT, "%-18s %22s %22s%n", "top-1", accuracy(dense), accuracy(compressed));
+    if (report.tuning() != null && report.untuned() != null) {
+      err.printf(
+          Locale.ROOT,
+          "%-18s %22s %22s%n",
+          "before tuning",
+          "",
+          "%.1f %%".formatted(100 * report.untuned().top1()));
+    }
+    if (report.ptc() != null) {
+      err.printf(
+          Locale.ROOT,
+          "%-18s %22s %22s%n",
+          "PTC, not TACO",
+          "",
+          "%.1f %%".formatted(100 * report.ptc().task().ptc().top1()));
+    }
     err.printf(
         Locale.ROOT,
         "%-18s %,22d %,22d   (%.1f %% sparse)%n",

@@ -25,7 +25,11 @@ final class ModelCard {
         .append(percent(report.sparsity()))
         .append(" of its prunable weights removed on ")
         .append(task.calibrationImages())
-        .append(" images.\n\n## Accuracy and speed\n\n| | dense | specialist |\n|---|---|---|\n");
+        .append(" images.");
+    if (report.tuning() != null) {
+      card.append(' ').append(tuning(report.tuning(), report.untuned()));
+    }
+    card.append("\n\n## Accuracy and speed\n\n| | dense | specialist |\n|---|---|---|\n");
     row(card, "top-1", accuracy(report.dense()), accuracy(report.compressed()));
     row(card, "top-5", percent(report.dense().top5()), percent(report.compressed().top5()));
     row(
@@ -58,7 +62,11 @@ final class ModelCard {
                 latency.ratioHigh()))
         .append(
             "ONNX Runtime multiplies zeros like any other number: zeros make the file smaller, not")
-        .append(" faster.\n\n## Input\n\n")
+        .append(" faster.\n");
+    if (report.ptc() != null) {
+      ptc(card, report.ptc());
+    }
+    card.append("\n## Input\n\n")
         .append(task.preprocessing())
         .append(
             ". The same contract is in the model's metadata under `taco4j.preprocessing`.\n\n## Outputs\n\n")
@@ -88,6 +96,41 @@ final class ModelCard {
       }
     }
     return card.toString();
+  }
+
+  private static String tuning(RunReport.Tuning tuning, RunReport.@Nullable TopOne untuned) {
+    if (tuning.bestPass() == 0) {
+      return "Tuning (%s) was tried and not used: a trial on %d images held out was better without."
+          .formatted(tuning.method(), tuning.heldOutImages());
+    }
+    return "Tuned on them (%s, %d passes%s)."
+        .formatted(
+            tuning.method(),
+            tuning.bestPass(),
+            untuned == null ? "" : "; before that top-1 was " + percent(untuned.top1()));
+  }
+
+  /** Specialist and a copy compressed on generic images. */
+  private static void ptc(StringBuilder card, RunReport.PtcComparison ptc) {
+    card.append("\n## Task images against generic ones\n\nThe same compression on ")
+        .append(ptc.images())
+        .append(" generic images (PTC) instead of the task's (TACO); top-1:\n\n")
+        .append("| | dense | TACO | PTC |\n|---|---|---|---|\n");
+    versus(card, "the task, its classes competing", ptc.task());
+    versus(card, "the task, all classes competing", ptc.taskFullHead());
+    versus(card, "other classes", ptc.offTask());
+  }
+
+  private static void versus(StringBuilder card, String name, RunReport.@Nullable Versus versus) {
+    if (versus != null) {
+      card.append(
+          "| %s | %s | %s | %s |\n"
+              .formatted(
+                  name,
+                  percent(versus.dense().top1()),
+                  percent(versus.taco().top1()),
+                  percent(versus.ptc().top1())));
+    }
   }
 
   private static void row(StringBuilder card, String name, String dense, String compressed) {

@@ -100,6 +100,8 @@ class TuneTest {
             Files.readAllBytes(tuned.resolve("model.onnx"))));
     JsonNode tuning = report(tuned).path("tuning");
     assertEquals(how, tuning.path("method").asText());
+    assertTrue(
+        Files.readString(tuned.resolve("MODEL_CARD.md")).contains("(" + how + ", 3 passes; "));
     assertEquals(3, tuning.path("bestPass").asInt());
     assertEquals(4, tuning.path("curve").size());
     assertEquals(0, tuning.path("trial").size());
@@ -287,6 +289,8 @@ class TuneTest {
             images);
     JsonNode ptc = report(run).path("ptc");
     assertEquals(10, ptc.path("images").asInt());
+    assertTrue(
+        Files.readString(run.resolve("MODEL_CARD.md")).contains("| other classes | 100.0 % |"));
     JsonNode task = ptc.path("task");
     assertEquals(
         report(run).path("compressed").path("top1").asDouble(),

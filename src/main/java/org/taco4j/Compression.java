@@ -6,7 +6,6 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
-import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.stream.Collectors;
@@ -86,6 +85,7 @@ final class Compression {
       List<LayerWise.Outcome> unitOutcomes,
       List<LayerWise.Outcome> outcomes,
       RunReport.@Nullable Tuning tuning,
+      @Nullable Course course,
       List<RunReport.Step> steps,
       Optional<String> failure) {}
 
@@ -136,9 +136,10 @@ final class Compression {
   /**
    * Compresses a model: units first, then weights, then tuning.
    *
-   * @param passes of tuning; empty to let held-out images decide, where there are enough
+   * @param given for how long to tune, and how; empty to let held-out images decide, where there
+   *     are enough
    */
-  Compressed compress(Target target, OptionalInt passes) {
+  Compressed compress(Target target, Optional<Course> given) {
     if (!target.steps().isEmpty()) {
       return compressInSteps(target);
     }
@@ -146,18 +147,23 @@ final class Compression {
       return reconstruct("", target, images, notices);
     }
     Trial trial = null;
-    if (passes.isEmpty() && !"none".equals(recipe.tuneHoldOut())) {
+    if (given.isEmpty() && !"none".equals(recipe.tuneHoldOut())) {
       trial = trial(target);
     }
     Compressed untuned = reconstruct("", target, images, notices);
-    int asked = new Tuning(recipe, backend.workers(), log, notices, memory()).passes();
-    int lastPass = trial != null ? trial.bestPass() : passes.orElse(asked);
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, notices, memory());
+    Course course =
+        trial != null ? trial.course() : given.orElse(new Course(tuning.passes(), tuning.rate()));
+    int lastPass = course.lastPass();
     if (lastPass == 0 && trial != null) {
       notices.add(
           "tuning-not-used",
           target.dense().source(),
-          "on the %d calibration images held out for a trial, the untuned model was better than after any pass of tuning; it is the result"
-              .formatted(trial.report().heldOutImages()),
+          trial.failure().isPresent()
+              ? "the trial stopped before any pass was better than the untuned model, which is the result: "
+                  + trial.failure().get()
+              : "on the %d calibration images held out for a trial, the untuned model was better than after any pass of tuning; it is the result"
+                  .formatted(trial.report().heldOutImages()),
           0);
     }
     if (lastPass == 0) {
@@ -167,15 +173,21 @@ final class Compression {
           untuned.unitOutcomes(),
           untuned.outcomes(),
           trial == null ? null : trial.report(),
+          course,
           List.of(),
           trial == null ? Optional.empty() : trial.failure());
     }
-    double rate =
-        trial != null
-            ? trial.rate()
-            : new Tuning(recipe, backend.workers(), log, notices, memory()).rate();
     Tuning.Result tuned =
-        tune("", target, untuned, images, images.files(), List.of(), lastPass, rate, notices);
+        tune(
+            "",
+            target,
+            untuned,
+            images,
+            images.files(),
+            List.of(),
+            lastPass,
+            course.rate(),
+            notices);
     RunReport.Tuning t = tuned.report();
     RunReport.Tuning report =
         trial == null
@@ -192,20 +204,23 @@ final class Compression {
                 t.seconds() + trial.report().seconds(),
                 t.curve(),
                 trial.report().trial(),
-                t.failure());
+                t.failure() != null ? t.failure() : trial.report().failure());
     return new Compressed(
         tuned.model(),
         untuned.model(),
         untuned.unitOutcomes(),
         untuned.outcomes(),
         report,
+        course,
         List.of(),
-        tuned.failure());
+        trial == null ? tuned.failure() : tuned.failure().or(trial::failure));
   }
 
+  /** For how long to tune, and the learning rate at the start. */
+  record Course(int lastPass, double rate) {}
+
   /** What the trial said; its curve is the report's trial. */
-  private record Trial(
-      int bestPass, double rate, RunReport.Tuning report, Optional<String> failure) {}
+  private record Trial(Course course, RunReport.Tuning report, Optional<String> failure) {}
 
   /**
    * Compresses and tunes without a quarter of the images, which then judge without having been
@@ -233,7 +248,13 @@ final class Compression {
             .formatted(train.size(), heldOut.size()));
     Notices quiet =
         new Notices(
-            notice -> log.write("note on the trial [" + notice.code() + "] " + notice.message()));
+            notice -> {
+              if (notice.code().equals("search-stopped")) {
+                notices.add(notice); // It decides bytes: of how long the model is tuned.
+              } else {
+                log.write("note on the trial [" + notice.code() + "] " + notice.message());
+              }
+            });
     Images fewer = images.batches().apply(train);
     Compressed untuned = reconstruct("trial/", target, fewer, quiet);
     Tuning tuning = new Tuning(recipe, backend.workers(), log, quiet, memory());
@@ -243,13 +264,23 @@ final class Compression {
     if (tuned.report().bestPass() == 0 && recipe.tuneRate() == null && !isProbe()) {
       // Convolutional nets with folded BatchNorm often want smaller steps.
       rate *= SMALLER_STEPS;
-      log.say("trial: no pass was better than the untuned model; again with learning rate " + rate);
+      log.say(
+          String.format(
+              Locale.ROOT,
+              "trial: no pass was better than the untuned model; again with learning rate %.2g",
+              rate));
       tuned = tune("trial2/", target, untuned, fewer, train, heldOut, tuning.passes(), rate, quiet);
     }
     RunReport.Tuning t = tuned.report();
+    log.say(
+        String.format(
+            Locale.ROOT,
+            "trial: best %s; now compression on all %d images%s",
+            t.bestPass() == 0 ? "without tuning" : "after pass " + t.bestPass(),
+            images.files().size(),
+            t.bestPass() == 0 ? "" : ", and tuning to that pass"));
     return new Trial(
-        t.bestPass(),
-        rate,
+        new Course(t.bestPass(), rate),
         new RunReport.Tuning(
             t.method(),
             t.passes(),
@@ -404,6 +435,7 @@ final class Compression {
         List.of(),
         outcomes,
         reports.getLast().tuning(),
+        null,
         List.copyOf(reports),
         failure);
   }
@@ -499,7 +531,7 @@ final class Compression {
       outcomes = run(prefix + "weights", reference, compressed, plans, seen, told);
     }
     return new Compressed(
-        compressed, null, unitOutcomes, outcomes, null, List.of(), Optional.empty());
+        compressed, null, unitOutcomes, outcomes, null, null, List.of(), Optional.empty());
   }
 
   double calibrateSeconds() {
@@ -550,7 +582,7 @@ final class Compression {
       Notices told) {
     Damping damping = Damping.parse(Objects.requireNonNull(recipe.damping()));
     LayerCheckpoints saved = checkpoints.ofStage(stage);
-    SolveProgress progress = new SolveProgress(plans.size());
+    SolveProgress progress = new SolveProgress(plans.size(), told);
     if (!recipe.isSequential()) {
       return new LayerWise(reference, compressed, backend, backend.workers(), told, saved)
           .run(plans, damping, memory(), seen.calibration(), seen.heldOut(), progress);
@@ -562,6 +594,7 @@ final class Compression {
                 new Sequential(reference, compressed, backend, told, saved)
                     .run(
                         plans,
+                        layer -> selection.chooses(layer.name()),
                         damping,
                         memory(),
                         scratch,
@@ -611,11 +644,13 @@ final class Compression {
   /** Passes on what the layer-wise solving says. */
   private final class SolveProgress implements Sequential.Listener {
     private final int layers;
+    private final Notices told;
     private int solved;
     private boolean solving;
 
-    SolveProgress(int layers) {
+    SolveProgress(int layers, Notices told) {
       this.layers = layers;
+      this.told = told;
     }
 
     @Override
@@ -636,7 +671,7 @@ final class Compression {
     @Override
     public void resumed(List<LayerWise.Outcome> outcomes) {
       solved = outcomes.size();
-      notices.add(
+      told.add(
           "resumed",
           String.valueOf(recipe.model()),
           "resuming: " + solved + " of " + layers + " layers are done",
@@ -661,14 +696,16 @@ final class Compression {
       log.write(
           String.format(
               Locale.ROOT,
-              "(%d/%d) %s %s %s: layer error %.3g, held out %.3g, damping %.3g, %.3f s",
+              "(%d/%d) %s %s %s: layer error %.3g%s, damping %.3g, %.3f s",
               solved,
               layers,
               name,
               solver,
               outcome.plan().pattern(),
               outcome.layerError(),
-              outcome.heldOutError() == null ? Double.NaN : outcome.heldOutError(),
+              outcome.heldOutError() == null
+                  ? ""
+                  : String.format(Locale.ROOT, ", held out %.3g", outcome.heldOutError()),
               outcome.damping(),
               outcome.seconds()));
       log.step(name + " " + solver);

@@ -63,7 +63,12 @@ final class PtcComparison {
    */
   static PtcComparison load(
       Path folder, ImageFolders.Request request, ImageDataset task, Notices notices) {
-    ImageDataset generic = ImageFolders.load(request, notices);
+    ImageDataset generic;
+    try {
+      generic = ImageFolders.load(request, notices);
+    } catch (TacoException e) {
+      throw new TacoException(e.kind(), "--compare-ptc: " + e.getMessage(), e);
+    }
     Random random = new Random(request.seed());
     // By class, each in random order: one of each class, then a second one of each, ...
     TreeMap<Integer, List<ImageFile>> byClass = new TreeMap<>();

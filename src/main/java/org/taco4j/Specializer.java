@@ -10,7 +10,6 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
-import java.util.OptionalInt;
 import java.util.Set;
 import java.util.function.Function;
 import java.util.function.UnaryOperator;
@@ -36,6 +35,7 @@ import org.taco4j.data.ImageFolders;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
+import org.taco4j.execute.TorchGraph;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
@@ -55,6 +55,7 @@ import org.taco4j.solve.SearchReport;
 import org.taco4j.solve.Solver;
 import org.taco4j.solve.SolverPlan;
 import org.taco4j.solve.Solvers;
+import org.taco4j.tune.LinearProbe;
 
 /** The main job: a dense model and a task's images in, a specialist and its report out. */
 final class Specializer {
@@ -216,6 +217,7 @@ final class Specializer {
     if (!plans.isEmpty()) {
       noteLayersLeftDense(pretrained, layers, plans);
     }
+    checkTrainable(pretrained, data.classes().size());
     long[] imageShape = preprocessor.shape(1);
     int batch = input.batchSize(preprocessing.cropHeight(), preprocessing.cropWidth());
     List<Integer> outputsOfTask = IntStream.range(0, data.classes().size()).boxed().toList();
@@ -278,7 +280,7 @@ final class Specializer {
             planner,
             data.classes().size(),
             preprocessor);
-    Compression.Compressed result = compression.compress(target, OptionalInt.empty());
+    Compression.Compressed result = compression.compress(target, Optional.empty());
     OnnxModel compressed = result.model();
     List<RunReport.StructureReport> structureReports =
         structured == null ? List.of() : structured.reports(result.unitOutcomes());
@@ -413,8 +415,7 @@ final class Specializer {
             new Notices(
                 notice -> log.write("note on PTC [" + notice.code() + "] " + notice.message())));
     // Tuned for as long as the specialist.
-    int passes = taco.untuned() == null || taco.tuning() == null ? 0 : taco.tuning().bestPass();
-    Compression.Compressed copy = compression.compress(target, OptionalInt.of(passes));
+    Compression.Compressed copy = compression.compress(target, Optional.ofNullable(taco.course()));
     if (data.test().isEmpty()) {
       notices.add(
           "ptc-not-measured",
@@ -471,6 +472,7 @@ final class Specializer {
         "generic images", generic == null ? "" : DataFingerprint.inOrder(generic.calibration()));
     parts.put("version of taco4j", Taco.version());
     parts.put("version of ONNX Runtime", Session.runtimeVersion());
+    parts.put("version of libtorch", TorchGraph.version());
     parts.put("backend", backend.kernels());
     parts.put("processor", Doctor.machine("").cpu());
     return new RunFingerprint(parts);
@@ -549,6 +551,16 @@ final class Specializer {
       return classifier.filter(layer -> layer.parameters() <= CLASSIFIER_SHARE * all);
     }
     return "dense".equals(recipe.classifier()) ? classifier : Optional.empty();
+  }
+
+  /** What training refuses is refused before any work. */
+  private void checkTrainable(OnnxModel model, int classes) {
+    if (Tuning.isAsked(recipe) || Objects.requireNonNull(recipe.finetunePasses()) > 0) {
+      TorchGraph.of(model).close();
+    }
+    if ("probe".equals(recipe.tune())) {
+      LinearProbe.requireClassifier(model, classes);
+    }
   }
 
   private long memory() {

@@ -72,6 +72,11 @@ final class Tuning {
       throw TacoException.usage(
           "--tune-hold-out is auto or none, not '" + recipe.tuneHoldOut() + "'");
     }
+    if ("probe".equals(how) && recipe.comparePtc() != null) {
+      throw TacoException.usage(
+          "--tune probe trains on labels of the task, which the generic images of --compare-ptc do"
+              + " not have; choose another --tune, or leave out one of them");
+    }
     if (!isAsked(recipe) && (recipe.tunePasses() != null || recipe.tuneRate() != null)) {
       throw TacoException.usage("--tune-passes and --tune-rate are for --tune, which is not given");
     }

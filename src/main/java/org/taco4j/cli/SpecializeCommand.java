@@ -26,7 +26,9 @@ import picocli.CommandLine.Parameters;
     footer = {
       "",
       "Example:",
-      "  taco specialize resnet50.onnx --data photos --shots 10 --sparsity 0.6 --out specialist"
+      "  taco specialize resnet50.onnx --data photos --shots 10 --sparsity 0.6 --out specialist",
+      "  taco specialize vit.onnx --data photos --shots 10 --sparsity 0.8 --tune taco-tmlr"
+          + " --tune-passes 6 --out specialist"
     })
 final class SpecializeCommand implements Callable<Integer> {
   @Parameters(
@@ -149,8 +151,8 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--correct",
       paramLabel = "HOW",
       description =
-          "channel correction after pruning: mean-variance (default) matches each output channel's"
-              + " mean and variance to the dense model's; none")
+          "channel correction after --reconstruct layerwise: mean-variance (default there) matches"
+              + " each output channel's mean and variance to the dense model's; none")
   @Nullable String correct;
 
   @Option(
@@ -277,9 +279,10 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--memory",
       paramLabel = "SIZE",
       description =
-          "memory for Gram matrices, such as 4g (a third of the heap); where it is not enough, layers"
-              + " go in several passes over the images, and activations that the channel correction"
-              + " keeps go to files; results do not change")
+          "memory for Gram matrices (layerwise) and for activations that are kept, such as 4g (a"
+              + " third of the heap); where it is not enough, layers go in several passes over the"
+              + " images, and activations to files; results do not change. The sums of the layer at"
+              + " hand (sequential) come on top")
   @Nullable String memory;
 
   @Option(

@@ -66,6 +66,12 @@ public final class TorchGraph implements AutoCloseable {
     outputs = model.outputs().stream().map(info -> info.name()).toList();
   }
 
+  /** The version of the libtorch presets on the class path. */
+  public static String version() {
+    return String.valueOf(
+        org.bytedeco.pytorch.presets.torch.class.getPackage().getImplementationVersion());
+  }
+
   /** Why libtorch cannot be used on this machine; empty where it can. */
   public static Optional<String> unavailable() {
     return LibTorch.unavailable();
@@ -128,7 +134,7 @@ public final class TorchGraph implements AutoCloseable {
       throw TacoException.model(
           "%s: the executor cannot run %d part(s) of this model exactly: %s; export the model with"
                   .formatted(model.source(), refused.size(), String.join("; ", refused))
-              + " other operators, or use what needs no executor (layer-wise, without tuning)");
+              + " other operators, or leave out what trains (--tune none)");
     }
     return kernels;
   }

@@ -262,6 +262,14 @@ public final class LayerWeights {
     return bias;
   }
 
+  /** What a layer multiplies the product with its weights with: alpha of a Gemm; 1 for others. */
+  public static float factor(OnnxModel model, Layer layer) {
+    Layer now = LayerDiscovery.find(model, layer.name());
+    return now.opType().equals("Gemm")
+        ? Nodes.real(model.index().node(model.found().node(now)), "alpha", 1)
+        : 1;
+  }
+
   /** The factor that a Gemm multiplies its own bias with; 1 for others. */
   private static float beta(OnnxModel model, Layer layer) {
     boolean own = layer.bias().isPresent() && layer.bias().get().node().equals(layer.output());

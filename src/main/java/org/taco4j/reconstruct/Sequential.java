@@ -14,6 +14,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
+import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.ResidualMoments;
@@ -67,6 +68,9 @@ public final class Sequential {
    * rounding, of products in float.
    */
   private static final double CONSTANT = 8 * Math.ulp(1f);
+
+  /** A layer with more than this part of zeros has been pruned before. */
+  private static final double SPARSE = 0.05;
 
   private final OnnxModel dense;
   private final OnnxModel compressed;
@@ -124,25 +128,30 @@ public final class Sequential {
    * Solves all layers.
    *
    * @param plans of the layers to compress
-   * @param damping λ, relative to the mean of the Hessian's diagonal, of the fit and of the solver
+   * @param mayFit of the other layers, which may be fitted
+   * @param damping λ, relative to the mean of the Hessian's diagonal, of the fit and of the solver;
+   *     where it is chosen automatically, that is for the solver, and the fit takes {@link
+   *     Damping#USUAL}
    * @param memory bytes for activations that are kept; it changes no result
    * @param scratch an existing folder for activations that exceed it; left empty
    * @param heldOut images on which errors are measured; null for none
    */
   public LayerWise.Result run(
       List<LayerWise.Plan> plans,
+      Predicate<Layer> mayFit,
       Damping damping,
       long memory,
       Path scratch,
       ImageBatches calibration,
       @Nullable ImageBatches heldOut,
       Listener listener) {
-    return new Walk(plans, damping, listener).run(memory, scratch, calibration, heldOut);
+    return new Walk(plans, mayFit, damping, listener).run(memory, scratch, calibration, heldOut);
   }
 
   /** The state of one run. */
   private final class Walk {
     private final List<LayerWise.Plan> plans;
+    private final Predicate<Layer> mayFit;
     private final Damping damping;
     private final Listener listener;
     private final ModelInput input = ModelInput.of(dense);
@@ -153,8 +162,9 @@ public final class Sequential {
     private int noted = notices.list().size();
     private double solveSeconds;
 
-    Walk(List<LayerWise.Plan> plans, Damping damping, Listener listener) {
+    Walk(List<LayerWise.Plan> plans, Predicate<Layer> mayFit, Damping damping, Listener listener) {
       this.plans = plans;
+      this.mayFit = mayFit;
       this.damping = damping;
       this.listener = listener;
       this.stages = dense.stages(cuts());
@@ -194,17 +204,22 @@ public final class Sequential {
       return List.copyOf(cuts);
     }
 
+    /** Whether a layer that is not compressed is fitted. */
     private boolean canFit(Layer layer) {
-      boolean can =
-          LayerWeights.canFold(dense, layer) && !LayerWeights.hasUnknownBias(dense, layer);
-      if (!can) {
-        notices.add(
-            "layer-not-refitted",
-            layer.name(),
-            "left out of the reconstruction: its weights or bias cannot be rewritten",
-            1);
+      if (!mayFit.test(layer)) {
+        return false;
       }
-      return can;
+      String why = null;
+      if (!LayerWeights.canFold(dense, layer) || LayerWeights.hasUnknownBias(dense, layer)) {
+        why = "its weights or bias cannot be rewritten";
+      } else if (LayerWeights.zeros(compressed, layer) > SPARSE * layer.parameters()) {
+        why = "it is sparse already, and a fit would fill its zeros";
+      }
+      if (why != null) {
+        notices.add(
+            "layer-not-refitted", layer.name(), "left out of the reconstruction: " + why, 1);
+      }
+      return why == null;
     }
 
     LayerWise.Result run(
@@ -318,21 +333,23 @@ public final class Sequential {
       float[][] weights = LayerWeights.unfold(compressed, layer);
       float[][] solved = new float[weights.length][];
       double[] shift = new double[layer.rows() * layer.groups()];
+      double factor = LayerWeights.factor(compressed, layer);
       LayerSolving solving =
           step.plan() == null ? null : new LayerSolving(step.plan(), damping, backend);
       for (int group = 0; group < weights.length; group++) {
-        Centred whole = null;
         SplitHessian halves = null;
         List<ResidualMoments.Sums> ofGroup = sums.get(group);
         if (ofGroup.size() == 2 && solving != null) {
           halves =
               new SplitHessian(
-                  Centred.of(ofGroup.get(0).copy(), step.biased()).hessian(),
-                  Centred.of(ofGroup.get(1).copy(), step.biased()).hessian());
+                  Centred.of(ofGroup.get(0).copy(), step.biased(), factor).hessian(),
+                  Centred.of(ofGroup.get(1).copy(), step.biased(), factor).hessian());
         }
-        whole =
+        Centred whole =
             Centred.of(
-                ofGroup.stream().reduce(ResidualMoments.Sums::plus).orElseThrow(), step.biased());
+                ofGroup.stream().reduce(ResidualMoments.Sums::plus).orElseThrow(),
+                step.biased(),
+                factor);
         float[] target = fit(layer, weights[group], whole);
         solved[group] = solving == null ? target : solving.solve(target, whole.hessian(), halves);
         if (step.biased()) {
@@ -340,11 +357,17 @@ public final class Sequential {
         }
       }
       LayerWeights.fold(compressed, layer, solved);
+      // A bias that an Add behind the layer brings is no part of the outputs that were compared.
+      boolean addedBehind =
+          layer.bias().isPresent() && !layer.bias().get().node().equals(layer.output());
+      double[] outputShift = new double[shift.length];
       float[] bias = null;
       if (step.biased()) {
-        bias = LayerWeights.bias(compressed, layer);
+        float[] denseBias = LayerWeights.bias(dense, layer);
+        bias = addedBehind ? denseBias.clone() : LayerWeights.bias(compressed, layer);
         for (int c = 0; c < bias.length; c++) {
           bias[c] += (float) shift[c];
+          outputShift[c] = addedBehind ? bias[c] - denseBias[c] : 0;
         }
         LayerWeights.setBias(compressed, layer, bias);
       }
@@ -354,9 +377,6 @@ public final class Sequential {
         listener.refitted(layer);
         return;
       }
-      boolean addedBehind =
-          layer.bias().isPresent() && !layer.bias().get().node().equals(layer.output());
-      double[] outputShift = addedBehind ? shift : new double[shift.length];
       LayerWise.Outcome outcome =
           solving.outcome(
               error(step, from, to, false, outputShift),
@@ -393,6 +413,13 @@ public final class Sequential {
                   damping instanceof Damping.Fixed fixed ? fixed.value() : Damping.USUAL),
               moments.cross(),
               backend);
+      if (fit.escalations() > 0) {
+        notices.add(
+            "extra-damping",
+            layer.name(),
+            "the fit to the dense outputs took damping " + fit.damping(),
+            fit.damping());
+      }
       return fit.weights();
     }
 
@@ -473,8 +500,13 @@ public final class Sequential {
                     .inputs()
                     .forEach(name -> given.put(name, Objects.requireNonNull(tensors.get(name))));
                 Map<String, Tensor> outputs = session.run(given);
-                Tensor output = Objects.requireNonNull(outputs.get(layer.output()));
-                float[] residual = residual(step, target, output, tensors, batch);
+                float[] residual;
+                try {
+                  Tensor output = Objects.requireNonNull(outputs.get(layer.output()));
+                  residual = residual(step, target, output, tensors, batch);
+                } finally {
+                  outputs.values().forEach(Tensor::close);
+                }
                 Tensor x = Objects.requireNonNull(tensors.get(layer.input()));
                 long[] shape = leading(layer.input(), x, batch);
                 FloatBuffer values = x.buffer();
@@ -482,7 +514,6 @@ public final class Sequential {
                 for (ResidualMoments m : moments) {
                   m.add(values, shape, FloatBuffer.wrap(residual), target.shape());
                 }
-                outputs.values().forEach(Tensor::close);
                 return Map.of();
               });
     }
@@ -548,7 +579,8 @@ public final class Sequential {
     }
 
     /**
-     * ‖target − output‖² / ‖dense output − its mean‖², over calibration or held-out images.
+     * ‖target − output‖² / ‖dense output − its mean‖², over calibration or held-out images; where
+     * the dense output does not vary, relative to its energy, and 1 where it is zero.
      *
      * @param shift per output channel, what an Add behind the layer adds more than before
      */
@@ -585,13 +617,17 @@ public final class Sequential {
       ChannelMoments error = merged(lacking);
       ChannelMoments energy = merged(wanted);
       double numerator = 0;
-      double denominator = 0;
+      double variance = 0;
+      double whole = 0;
       for (int c = 0; c < shift.length; c++) {
         double mean = error.mean(c) - shift[c];
         numerator += error.variance(c) + mean * mean;
-        denominator += energy.variance(c);
+        variance += energy.variance(c);
+        whole += energy.variance(c) + energy.mean(c) * energy.mean(c);
       }
-      return numerator == 0 ? 0 : numerator / denominator;
+      // Outputs that do not vary, as those of a single sample: relative to themselves.
+      double denominator = variance > CONSTANT * whole ? variance : whole;
+      return numerator == 0 ? 0 : denominator == 0 ? 1 : numerator / denominator;
     }
 
     private static ChannelMoments merged(ChannelMoments[] moments) {
@@ -608,18 +644,20 @@ public final class Sequential {
    *
    * @param cross of residuals and inputs, [rows, cols]
    * @param meanInput [cols]
-   * @param meanResidual [rows]
+   * @param meanResidual [rows], of outputs
+   * @param factor that the layer multiplies the product with its weights with
    */
   @SuppressWarnings("ArrayRecordComponent") // private, and never compared
   private record Centred(
-      Hessian hessian, double[] cross, double[] meanInput, double[] meanResidual) {
+      Hessian hessian, double[] cross, double[] meanInput, double[] meanResidual, double factor) {
 
     /**
      * Takes the means out, in place.
      *
      * @param centre false to leave the means in
+     * @param factor that the layer multiplies the product with its weights with
      */
-    static Centred of(ResidualMoments.Sums sums, boolean centre) {
+    static Centred of(ResidualMoments.Sums sums, boolean centre, double factor) {
       int rows = sums.rows();
       int cols = sums.cols();
       double n = sums.samples();
@@ -653,14 +691,14 @@ public final class Sequential {
         }
       }
       for (int i = 0; i < cross.length; i++) {
-        cross[i] *= 2 / n;
+        cross[i] *= 2 / n / factor;
       }
       double[] meanInput = new double[cols];
       double[] meanResidual = new double[rows];
       Arrays.setAll(meanInput, i -> x[i] / n);
       Arrays.setAll(meanResidual, i -> r[i] / n);
       return new Centred(
-          Hessian.ofGram(gram, cols, sums.samples()), cross, meanInput, meanResidual);
+          Hessian.ofGram(gram, cols, sums.samples()), cross, meanInput, meanResidual, factor);
     }
 
     /** Writes by how much the biases of the rows must change. */
@@ -670,7 +708,7 @@ public final class Sequential {
         double sum = meanResidual[row];
         for (int j = 0; j < cols; j++) {
           int at = row * cols + j;
-          sum += ((double) before[at] - after[at]) * meanInput[j];
+          sum += factor * ((double) before[at] - after[at]) * meanInput[j];
         }
         shift[offset + row] = sum;
       }

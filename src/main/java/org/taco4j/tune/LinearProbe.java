@@ -270,6 +270,15 @@ public final class LinearProbe {
     return images.files().stream().map(file -> file.classIndex()).toList();
   }
 
+  /**
+   * Checks that a model has a classifier that can be trained.
+   *
+   * @throws TacoException of kind MODEL where it has not, saying why
+   */
+  public static void requireClassifier(OnnxModel model, int classes) {
+    classifier(model, classes);
+  }
+
   private static Site named(OnnxModel model, String name) {
     GraphIndex index = model.index();
     for (NodeProto node : index.graph().getNodeList()) {

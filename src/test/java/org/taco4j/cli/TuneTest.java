@@ -311,6 +311,36 @@ class TuneTest {
   }
 
   @Test
+  void ptcIsTunedAsTheSpecialistWas() throws IOException {
+    Path run =
+        specialize(
+            "run",
+            "--classes",
+            "c0,c1,c3",
+            "--shots",
+            "12",
+            "--sparsity",
+            "0.5",
+            "--tune",
+            "taco-tmlr",
+            "--tune-passes",
+            "3",
+            "--compare-ptc",
+            images);
+    JsonNode taco = report(run).path("tuning");
+    JsonNode ptc = report(run).path("ptc").path("tuning");
+    assertEquals(9, taco.path("heldOutImages").asInt(), "there was a trial");
+    if (taco.path("bestPass").asInt() == 0) {
+      assertTrue(ptc.isNull());
+    } else {
+      assertEquals(taco.path("bestPass"), ptc.path("bestPass"));
+      assertEquals(
+          taco.path("curve").get(1).path("learningRate"),
+          ptc.path("curve").get(1).path("learningRate"));
+    }
+  }
+
+  @Test
   void aSmallClassifierStaysDenseUnlessAskedFor() throws IOException {
     // 64 of 696 weights: not small.
     assertTrue(zeros(specialize("auto", "--sparsity", "0.5").resolve("model.onnx")).getLast() > 0);
@@ -330,6 +360,7 @@ class TuneTest {
         "--tune taco-tmlr --tune-passes 0",
         "--tune taco-tmlr --tune-rate -1",
         "--tune taco-tmlr --tune-hold-out all",
+        "--tune probe --compare-ptc .",
         "--reconstruct both",
         "--correct mean-variance",
         "--classifier maybe"

@@ -20,6 +20,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
+import org.taco4j.TinyTask;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.Workers;
@@ -28,6 +29,7 @@ import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
+import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
@@ -91,7 +93,7 @@ class SequentialTest {
     try (Workers workers = new Workers(threads)) {
       ImageBatches images = Networks.images(folder, 37, channelsLast, batch, workers);
       new Sequential(dense, compressed, new ScalarBackend(workers), notices, checkpoints)
-          .run(plans, damping, memory, scratch, images, null, listener);
+          .run(plans, layer -> true, damping, memory, scratch, images, null, listener);
     }
     try (Stream<Path> left = Files.list(scratch)) {
       assertEquals(List.of(), left.toList());
@@ -202,7 +204,7 @@ class SequentialTest {
       ImageBatches images = Networks.images(folder, 37, false, 16, workers);
       LayerWise.Result result =
           new Sequential(dense, compressed, new ScalarBackend(workers), notices, null)
-              .run(plans, DAMPING, MEMORY, folder, images, images, listener);
+              .run(plans, layer -> true, DAMPING, MEMORY, folder, images, images, listener);
       for (LayerWise.Outcome outcome : result.outcomes()) {
         String tensor = outcome.plan().layer().output();
         // Of layers whose target is the dense output alone.
@@ -316,7 +318,7 @@ class SequentialTest {
       ImageBatches images = Networks.images(folder, 37, false, 16, workers);
       LayerWise.Result result =
           new Sequential(dense, compressed, new ScalarBackend(workers), notices, null)
-              .run(plans, DAMPING, MEMORY, folder, images, null, listener);
+              .run(plans, layer -> true, DAMPING, MEMORY, folder, images, null, listener);
       for (LayerWise.Outcome outcome : result.outcomes()) {
         Layer layer = outcome.plan().layer();
         float[][] weights = LayerWeights.unfold(compressed, layer);
@@ -343,7 +345,139 @@ class SequentialTest {
     bias[0] = 0;
     LayerWeights.setBias(dense, first, bias);
     run(dense, plans(dense, "0.5", "fast").subList(1, 2));
-    assertEquals(List.of("dead-columns"), notices.list().stream().map(Notice::code).toList());
-    assertEquals(9, notices.list().getFirst().value());
+    // The first layer, which has zeros, is left alone.
+    assertEquals(
+        List.of("layer-not-refitted", "dead-columns"),
+        notices.list().stream().map(Notice::code).toList());
+    assertEquals(9, notices.list().getLast().value());
+  }
+
+  /** The student may come with biases of its own, as after tuning. */
+  @Test
+  void theBiasThatAnAddBringsIsFittedToTheDenseOne() throws IOException {
+    OnnxModel dense = OnnxModel.read(Networks.write(folder, "mlp"));
+    OnnxModel student = dense.copy();
+    Layer first = LayerDiscovery.discover(student).getFirst();
+    float[] bias = LayerWeights.bias(student, first);
+    for (int c = 0; c < bias.length; c++) {
+      bias[c] += 3;
+    }
+    LayerWeights.setBias(student, first, bias);
+    try (Workers workers = new Workers(2)) {
+      ImageBatches images = Networks.images(folder, 37, false, 16, workers);
+      LayerWise.Result result =
+          new Sequential(dense, student, new ScalarBackend(workers), notices, null)
+              .run(
+                  plans(dense, "0.0", "magnitude"),
+                  layer -> true,
+                  DAMPING,
+                  MEMORY,
+                  folder,
+                  images,
+                  null,
+                  listener);
+      assertEquals(0, result.outcomes().getFirst().layerError(), 1e-9);
+    }
+    // Float32 biases of about 3.
+    assertArrayEquals(LayerWeights.bias(dense, first), LayerWeights.bias(student, first), 1e-5f);
+  }
+
+  @ParameterizedTest
+  @ValueSource(floats = {0.5f, 4f})
+  void theAlphaOfAGemmChangesNothing(float alpha) throws IOException {
+    double[] errors = new double[2];
+    for (int i = 0; i < 2; i++) {
+      OnnxModel dense = OnnxModel.read(gemms(i == 0 ? 1 : alpha));
+      OnnxModel student = dense.copy();
+      try (Workers workers = new Workers(2)) {
+        ImageBatches images = Networks.images(folder, 60, false, 16, workers);
+        errors[i] =
+            new Sequential(dense, student, new ScalarBackend(workers), notices, null)
+                .run(
+                    plans(dense, "0.7", "fast"),
+                    layer -> true,
+                    DAMPING,
+                    MEMORY,
+                    folder,
+                    images,
+                    null,
+                    listener)
+                .outcomes()
+                .getLast()
+                .layerError();
+      }
+    }
+    // The same problem in other units; products are float32.
+    assertEquals(errors[0], errors[1], 1e-4 * errors[0]);
+  }
+
+  private Path gemms(float alpha) throws IOException {
+    int inputs = 3 * TinyTask.SIDE * TinyTask.SIDE;
+    return Files.write(
+        folder.resolve("gemms.onnx"),
+        new ModelBuilder(17)
+            .input("images", -1, 3, TinyTask.SIDE, TinyTask.SIDE)
+            .random("w1", 24, inputs)
+            .random("w2", TinyTask.CLASSES, 24)
+            .node("flatten", "Flatten", List.of("images"), List.of("f"))
+            .node(
+                "fc1",
+                "Gemm",
+                List.of("f", "w1"),
+                List.of("m"),
+                ModelBuilder.attribute("transB", 1))
+            .node("relu", "Relu", List.of("m"), List.of("r"))
+            .node(
+                "fc2",
+                "Gemm",
+                List.of("r", "w2"),
+                List.of("logits"),
+                ModelBuilder.attribute("transB", 1),
+                ModelBuilder.attribute("alpha", alpha))
+            .output("logits", -1, TinyTask.CLASSES)
+            .proto()
+            .toByteArray());
+  }
+
+  @Test
+  void outputsThatDoNotVaryHaveAFiniteError() throws IOException {
+    OnnxModel dense = OnnxModel.read(Networks.write(folder, "conv"));
+    OnnxModel student = dense.copy();
+    try (Workers workers = new Workers(1)) {
+      ImageBatches images = Networks.images(folder, 1, false, 1, workers);
+      LayerWise.Result result =
+          new Sequential(dense, student, new ScalarBackend(workers), notices, null)
+              .run(
+                  plans(dense, "0.5", "fast"),
+                  layer -> true,
+                  DAMPING,
+                  MEMORY,
+                  folder,
+                  images,
+                  images,
+                  listener);
+      // The classifier has a single sample.
+      assertTrue(Double.isFinite(result.outcomes().getLast().layerError()));
+      assertTrue(Double.isFinite(result.outcomes().getLast().heldOutError()));
+    }
+  }
+
+  @Test
+  void layersThatMayNotBeFittedStayToTheBit() throws IOException {
+    OnnxModel dense = OnnxModel.read(Networks.write(folder, "residual"));
+    OnnxModel student = dense.copy();
+    List<LayerWise.Plan> plans = plans(dense, "0.8", "fast").subList(0, 1);
+    try (Workers workers = new Workers(1)) {
+      ImageBatches images = Networks.images(folder, 20, false, 16, workers);
+      new Sequential(dense, student, new ScalarBackend(workers), notices, null)
+          .run(plans, layer -> false, DAMPING, MEMORY, folder, images, null, listener);
+    }
+    List<Layer> layers = LayerDiscovery.discover(dense);
+    for (Layer layer : layers.subList(1, layers.size())) {
+      assertTrue(
+          Arrays.deepEquals(LayerWeights.unfold(dense, layer), LayerWeights.unfold(student, layer)),
+          layer.name());
+    }
+    assertEquals(List.of(), refitted);
   }
 }

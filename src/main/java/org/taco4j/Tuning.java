@@ -241,11 +241,12 @@ final class Tuning {
           new RunReport.TunePass(
               pass.pass(),
               pass.pass() == 0 ? null : settings.learningRate(),
-              new RunReport.Losses(pass.trainLoss(), pass.trainLoss(), 0, 0, pass.trainAccuracy()),
+              new RunReport.Losses(
+                  pass.trainLoss(), pass.trainLoss(), 0, 0, pass.trainAccuracy(), 0),
               pass.heldOutLoss() == null || pass.heldOutAccuracy() == null
                   ? null
                   : new RunReport.Losses(
-                      pass.heldOutLoss(), pass.heldOutLoss(), 0, 0, pass.heldOutAccuracy())));
+                      pass.heldOutLoss(), pass.heldOutLoss(), 0, 0, pass.heldOutAccuracy(), 0)));
     }
     return new Result(
         probed.model(),
@@ -292,7 +293,8 @@ final class Tuning {
   private static RunReport.@Nullable Losses losses(TuneReport.@Nullable Losses l) {
     return l == null
         ? null
-        : new RunReport.Losses(l.loss(), l.task(), l.logit(), l.feature(), l.accuracy());
+        : new RunReport.Losses(
+            l.loss(), l.task(), l.logit(), l.feature(), l.accuracy(), l.distance());
   }
 
   /** Passes on how the tuning gets on. */

@@ -14,9 +14,9 @@ import org.taco4j.execute.TorchGraph.Step;
 import org.taco4j.onnx.Nodes;
 
 /**
- * One walk over a graph, node by node in graph order; between the nodes, values can be looked at
- * and replaced. Used by one thread. It owns what it computes until that is handed out by {@link
- * #results} or no node reads it any more; the rest is freed by {@link #close}.
+ * One walk over a graph, node by node in graph order; between the nodes, values can be looked at.
+ * Used by one thread. It owns what it computes until that is handed out by {@link #results} or no
+ * node reads it any more; the rest is freed by {@link #close}.
  */
 public final class Execution implements AutoCloseable {
   private final TorchGraph graph;
@@ -81,7 +81,7 @@ public final class Execution implements AutoCloseable {
     return number;
   }
 
-  /** Steps over the nodes that nobody needs, and those whose outputs were given meanwhile. */
+  /** Steps over the nodes that nobody needs, and those whose outputs were given. */
   private void skip() {
     for (; next < needed.length; next++) {
       if (needed[next]) {
@@ -182,20 +182,6 @@ public final class Execution implements AutoCloseable {
       throw new NoSuchElementException("'" + name + "' is not computed yet, or freed");
     }
     return value;
-  }
-
-  /**
-   * Replaces a value for the nodes that follow and the results. A node whose outputs are all put
-   * before it is reached is not run.
-   *
-   * @param value borrowed: stays valid until the execution is closed
-   */
-  public void put(String name, Tensor value) {
-    int number = number(name);
-    drop(number);
-    values[number] = value;
-    owned[number] = false;
-    skip();
   }
 
   /**

@@ -56,6 +56,7 @@ final class LibTorch {
     String message = String.valueOf(e.getMessage());
     return e instanceof OutOfMemoryError
         || message.contains("allocate memory")
+        || message.contains("not enough memory")
         || message.contains("out of memory")
         || message.contains("bad_alloc");
   }

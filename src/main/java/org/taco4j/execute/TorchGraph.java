@@ -77,9 +77,11 @@ public final class TorchGraph implements AutoCloseable {
     return LibTorch.unavailable();
   }
 
-  /** Names of the operators of the ONNX standard that graphs may have. */
-  public static Collection<String> operators() {
-    return OperatorTable.names();
+  /**
+   * Whether an error of a graph, of a tensor or of the backward pass says that memory was short.
+   */
+  public static boolean isOutOfMemory(Throwable e) {
+    return LibTorch.isOutOfMemory(e);
   }
 
   /**
@@ -261,13 +263,6 @@ public final class TorchGraph implements AutoCloseable {
    */
   public Map<String, Tensor> constants() {
     return Collections.unmodifiableMap(constants);
-  }
-
-  /** Those of {@link #constants} that hold floating-point numbers: what may become parameters. */
-  public Map<String, Tensor> floatConstants() {
-    Map<String, Tensor> floats = new LinkedHashMap<>(constants);
-    floats.values().removeIf(tensor -> !tensor.is_floating_point());
-    return Collections.unmodifiableMap(floats);
   }
 
   /**

@@ -107,7 +107,12 @@ final class Distiller implements AutoCloseable {
     teacherLogits = logits(teacher);
     studentLogits = logits(student);
     this.teacher = TorchGraph.of(teacher);
-    this.student = TorchGraph.of(student);
+    try {
+      this.student = TorchGraph.of(student);
+    } catch (RuntimeException | Error e) {
+      this.teacher.close();
+      throw e;
+    }
   }
 
   /** The model's output, or what it is the softmax of. */
@@ -125,8 +130,10 @@ final class Distiller implements AutoCloseable {
 
   /**
    * Settles which intermediate tensors are compared, by running both models on a shard: those of
-   * the objective, or those found in the student, that both models compute in the same shape.
+   * the objective, or those found in the student, that both models compute in the same shape, with
+   * a first axis that grows with the images; of models with a fixed batch it is a multiple of that.
    *
+   * @param shard two images, or one where one at a time is all that ever runs
    * @throws TacoException of kind USAGE for a named tensor that cannot be compared
    */
   void chooseFeatures(
@@ -152,25 +159,29 @@ final class Distiller implements AutoCloseable {
       Map<String, Tensor> feed = feed(shard);
       Map<String, Tensor> dense = teacher.run(Map.of(), feed, there);
       Map<String, Tensor> sparse = student.run(Map.of(), feed, there);
+      int rows = rows(shard.count());
+      Map<String, Tensor> ofOne =
+          rows == rows(1) ? sparse : student.run(Map.of(), feed(first(shard)), there);
       for (String name : candidates) {
         Tensor a = dense.get(name);
         Tensor b = sparse.get(name);
-        if (a == null || b == null) {
+        Tensor one = ofOne.get(name);
+        if (a == null || b == null || one == null) {
           different.add(name + " (not in both models)");
           continue;
         }
         long[] shape = Tensors.shape(a);
-        boolean same =
-            Arrays.equals(shape, Tensors.shape(b))
-                && a.is_floating_point()
-                && shape.length > 1
-                && shape[0] % rows(shard.count()) == 0;
-        if (same) {
-          chosen.add(name);
-        } else {
+        boolean same = Arrays.equals(shape, Tensors.shape(b)) && a.is_floating_point();
+        if (!same) {
           different.add(
               "%s (%s in the dense model, %s in the compressed one)"
                   .formatted(name, Arrays.toString(shape), Arrays.toString(Tensors.shape(b))));
+        } else if (!isPerImage(shape, rows, Tensors.shape(one), rows(1))) {
+          different.add(
+              "%s (%s for %d images: not the images along the first axis)"
+                  .formatted(name, Arrays.toString(shape), rows));
+        } else {
+          chosen.add(name);
         }
       }
     }
@@ -179,7 +190,7 @@ final class Distiller implements AutoCloseable {
           "feature distillation needs tensors that both models compute in the same shape, the first"
               + " axis along the images: "
               + (different.isEmpty() ? "none was found" : String.join(", ", different))
-              + "; name others, or give it the weight 0");
+              + "; tune with a method that compares the outputs alone, such as taco-v1");
     }
     if (!different.isEmpty()) {
       notices.add(
@@ -187,11 +198,25 @@ final class Distiller implements AutoCloseable {
           "feature distillation",
           "compares "
               + chosen.size()
-              + " tensors; left out, as the models do not have them in the same shape: "
+              + " tensors; left out, as the models do not have them in the same shape, image by image: "
               + String.join(", ", different),
           different.size());
     }
     features = List.copyOf(chosen);
+  }
+
+  private static Shard first(Shard shard) {
+    float[] data = Arrays.copyOf(shard.data(), shard.data().length / shard.count());
+    return new Shard(data, new int[] {shard.labels()[0]}, null);
+  }
+
+  /** Whether the first axis grows with the images, and nothing else does. */
+  private static boolean isPerImage(long[] shape, int rows, long[] fewer, int fewerRows) {
+    return shape.length > 1
+        && shape.length == fewer.length
+        && shape[0] % rows == 0
+        && shape[0] * fewerRows == fewer[0] * rows
+        && Arrays.equals(shape, 1, shape.length, fewer, 1, fewer.length);
   }
 
   /** The intermediate tensors that are compared. */

@@ -1,8 +1,14 @@
 package org.taco4j.tune;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.security.MessageDigest;
 import java.util.Arrays;
+import java.util.BitSet;
 import java.util.Collection;
+import java.util.HexFormat;
 import java.util.List;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -53,6 +59,26 @@ public record LayerMask(String layer, int rows, int cols, boolean[][] keep) {
       }
     }
     return new LayerMask(layer.name(), layer.rows(), layer.cols(), keep);
+  }
+
+  /** SHA-256, in hex, of the layer's name, the sizes and one bit for each weight. */
+  String sha256() {
+    MessageDigest digest = Sha256.create();
+    byte[] name = layer.getBytes(StandardCharsets.UTF_8);
+    ByteBuffer sizes = ByteBuffer.allocate(4 * Integer.BYTES);
+    sizes.putInt(name.length).putInt(keep.length).putInt(rows).putInt(cols);
+    digest.update(sizes.array());
+    digest.update(name);
+    for (boolean[] group : keep) {
+      BitSet bits = new BitSet(group.length + 1);
+      for (int i = 0; i < group.length; i++) {
+        bits.set(i, group[i]);
+      }
+      // Without a last bit that is set, a BitSet leaves out the zeros at the end.
+      bits.set(group.length);
+      digest.update(bits.toByteArray());
+    }
+    return HexFormat.of().formatHex(digest.digest());
   }
 
   /**

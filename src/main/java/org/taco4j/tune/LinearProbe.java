@@ -75,7 +75,9 @@ public final class LinearProbe {
    * @param features name of a node, or of the tensor that it writes, whose output are the features;
    *     empty: what the model's classifier reads
    * @param holdOut whether a quarter of the images is set aside to choose the best pass, where
-   *     there are enough and no others are given for that
+   *     there are enough and no others are given for that. Where the compression has seen these
+   *     images they flatter the untuned model, which was fitted to them; better give {@link
+   *     TuneTask#heldOut} images that it has not seen
    * @param seed of the order of images
    */
   public record Settings(
@@ -148,6 +150,8 @@ public final class LinearProbe {
    *     last
    * @param trainImages images that it was trained on
    * @param heldOutImages images that chose the pass
+   * @param failure what went wrong, for people, where a loss or a weight became infinite or no
+   *     number; the best pass before is the result then, and the curve ends there
    */
   public record Report(
       String features,
@@ -157,7 +161,8 @@ public final class LinearProbe {
       List<Pass> curve,
       int bestPass,
       int trainImages,
-      int heldOutImages) {}
+      int heldOutImages,
+      Optional<String> failure) {}
 
   /**
    * What came of it.
@@ -175,7 +180,8 @@ public final class LinearProbe {
    * @param classes of the task
    * @throws TacoException of kind USAGE for a node that does not exist or gives no features; of
    *     kind MODEL where the classifier cannot be found or changed; of kind DATA for unreadable
-   *     images
+   *     images; of kind NUMERICAL where a new classifier is wanted and not one pass gives finite
+   *     numbers. Later ones are no exception: {@link Report#failure}
    */
   public Probed probe(TuneTask task, int classes, Settings settings) {
     OnnxModel model = task.student().copy();
@@ -224,12 +230,22 @@ public final class LinearProbe {
     float[] weights = regression.weights();
     float[] bias = regression.bias();
     double best = Double.POSITIVE_INFINITY;
+    Optional<String> failure = Optional.empty();
     for (int pass = 0; pass <= settings.passes(); pass++) {
       if (pass > 0) {
         regression.pass(train, labels, keep, settings, pass);
       }
       Fit fit = regression.evaluate(train, labels);
       Fit held = test.isEmpty() ? null : regression.evaluate(test, testLabels);
+      float[] newWeights = regression.weights();
+      float[] newBias = regression.bias();
+      if (!Double.isFinite(fit.loss())
+          || (held != null && !Double.isFinite(held.loss()))
+          || !isFinite(newWeights)
+          || !isFinite(newBias)) {
+        failure = Optional.of(notFinite(pass, fit, held, bestPass, settings, site.tensor()));
+        break;
+      }
       curve.add(
           new Pass(
               pass,
@@ -241,9 +257,13 @@ public final class LinearProbe {
       if (candidate && (held == null || held.loss() < best)) {
         best = held == null ? best : held.loss();
         bestPass = pass;
-        weights = regression.weights();
-        bias = regression.bias();
+        weights = newWeights;
+        bias = newBias;
       }
+    }
+    if (bestPass < 0) {
+      throw TacoException.numerical(
+          failure.orElseThrow(() -> new IllegalStateException("there is at least one pass")));
     }
     if (bestPass > 0) {
       if (head == null) {
@@ -263,7 +283,35 @@ public final class LinearProbe {
             List.copyOf(curve),
             bestPass,
             images.size(),
-            heldOut == null ? 0 : heldOut.size()));
+            heldOut == null ? 0 : heldOut.size(),
+            failure));
+  }
+
+  private static boolean isFinite(float[] values) {
+    for (float value : values) {
+      if (!Float.isFinite(value)) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  private static String notFinite(
+      int pass, Fit fit, @Nullable Fit held, int kept, Settings settings, String features) {
+    String losses =
+        "the loss is %s%s"
+            .formatted(fit.loss(), held == null ? "" : ", on held-out images " + held.loss());
+    return pass == 0
+        ? "linear probing: %s before the first pass; the features '%s', or the classifier that was there, are not finite"
+            .formatted(losses, features)
+        : "linear probing: %s after pass %d, or a weight is not finite; %s; use a lower learning rate than %s"
+            .formatted(
+                losses,
+                pass,
+                kept < 0
+                    ? "there is no pass before it to keep"
+                    : "pass %d, the best so far, is kept".formatted(kept),
+                settings.learningRate());
   }
 
   private static List<Integer> labels(TrainingImages images) {

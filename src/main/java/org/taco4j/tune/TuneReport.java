@@ -83,9 +83,4 @@ public record TuneReport(
    */
   public record Losses(
       double loss, double task, double logit, double feature, double distance, double accuracy) {}
-
-  /** Whether tuning made the model no better, so that the result is the untuned one. */
-  public boolean untunedWon() {
-    return bestPass == 0;
-  }
 }

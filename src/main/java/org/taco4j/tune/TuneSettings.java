@@ -15,7 +15,9 @@ import org.taco4j.tune.Optimizer.Schedule;
  * @param batch images of an optimizer step; a pass over fewer has one step
  * @param augmentation random changes of the images, drawn anew in each pass; empty for none
  * @param holdOut whether a quarter of the images is set aside to choose the best pass, where there
- *     are enough and no others are given for that
+ *     are enough and no others are given for that. Where the compression has seen these images they
+ *     flatter the untuned model, which was fitted to them; better give {@link TuneTask#heldOut}
+ *     images that it has not seen
  * @param patience passes without a lower held-out distance after which tuning stops early; 0: never
  * @param seed of the order of images, their changes, and the choice of those held out
  * @param microBatch images that run through the models together, to bound memory: the gradient of a

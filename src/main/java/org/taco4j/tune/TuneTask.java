@@ -13,7 +13,8 @@ import org.taco4j.onnx.OnnxModel;
  * @param masks weights that stay zero, by layer of the student; layers without one may change all
  *     of theirs
  * @param images the calibration images
- * @param heldOut images that choose the best pass; where there are none a quarter of {@code images}
+ * @param heldOut images that choose the best pass, best such that the compression has not seen:
+ *     those that it has flatter the untuned model. Where there are none a quarter of {@code images}
  *     is set aside, if there are enough
  * @param preprocessor makes tensors of images
  */

@@ -21,6 +21,7 @@ import org.taco4j.data.Augmentation;
 import org.taco4j.data.DataFingerprint;
 import org.taco4j.data.TrainingImages;
 import org.taco4j.execute.Tensors;
+import org.taco4j.execute.TorchGraph;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
@@ -41,7 +42,8 @@ import org.taco4j.tune.TuneReport.Stop;
  * accuracy on so few, and less ruled by single images than the loss. They are looked at in random
  * crops and mirrored: those set aside from the calibration images were seen by the compression, as
  * they are, which otherwise speaks for the untuned model too much. Pass 0, the untuned model, takes
- * part. Without held-out images it is the last pass.
+ * part. Without held-out images it is the last pass. Whoever can gives images that the compression
+ * has not seen either: {@link TuneTask#heldOut}.
  *
  * <p>Interrupting the thread that tunes ends it before the next step, with an exception of kind
  * INTERRUPTED; what was saved lets the same call go on after the last finished pass.
@@ -95,7 +97,8 @@ public final class Tuner {
    * @throws TacoException of kind USAGE for a mask, or named features, that do not fit; of kind
    *     MODEL for a model that cannot be run on libtorch or has nothing to train; of kind DATA for
    *     unreadable images; of kind RUNTIME when memory is short, saying what would fit; of kind
-   *     INTERRUPTED. A loss that is infinite or no number is none: see {@link Tuned#requireFinite}
+   *     INTERRUPTED. A loss that is infinite or no number is no exception: the result has the best
+   *     weights so far, and {@link TuneReport#failure} says what happened
    */
   public Tuned tune(
       TuneTask task, TuneSettings settings, Optional<Path> checkpoint, TuneListener listener) {
@@ -276,7 +279,12 @@ public final class Tuner {
         distiller.chooseFeatures(
             task.teacher(),
             student.model(),
-            shard(train, new int[] {0}, Optional.empty(), 0, null),
+            shard(
+                train,
+                IntStream.range(0, Math.min(2, microBatch)).toArray(),
+                Optional.empty(),
+                0,
+                null),
             notices);
         TuneCheckpoint checkpoint =
             checkpointFile
@@ -304,10 +312,8 @@ public final class Tuner {
           failure = e.getMessage();
         }
         return new Tuned(write(), report(stop, failure, done, secondsSince(begin)));
-      } catch (OutOfMemoryError e) {
-        throw outOfMemory(e);
-      } catch (RuntimeException e) {
-        if (isOutOfMemory(e)) {
+      } catch (OutOfMemoryError | RuntimeException e) {
+        if (TorchGraph.isOutOfMemory(e)) {
           throw outOfMemory(e);
         }
         throw e;
@@ -319,9 +325,6 @@ public final class Tuner {
     }
 
     private String fingerprint() {
-      StringBuilder masks = new StringBuilder();
-      task.masks()
-          .forEach(mask -> masks.append(mask.layer()).append(Arrays.deepToString(mask.keep())));
       return Sha256.hex(
           String.join(
               "\n",
@@ -329,7 +332,7 @@ public final class Tuner {
               task.teacher().sha256(),
               task.student().sha256(),
               settings.toString(),
-              Sha256.hex(masks.toString()),
+              String.join(",", task.masks().stream().map(LayerMask::sha256).toList()),
               task.preprocessor().preprocessing().toJson(),
               DataFingerprint.inOrder(train.files()),
               heldOut == null ? "" : DataFingerprint.inOrder(heldOut.files())));
@@ -652,13 +655,6 @@ public final class Tuner {
       }
       model.setConstants(tensors);
       return model;
-    }
-
-    private static boolean isOutOfMemory(RuntimeException e) {
-      String message = String.valueOf(e.getMessage());
-      return message.contains("out of memory")
-          || message.contains("not enough memory")
-          || message.contains("allocate memory");
     }
 
     /** Says what would fit, by the values that one image takes. */

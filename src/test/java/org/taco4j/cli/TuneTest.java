@@ -157,9 +157,10 @@ class TuneTest {
     int best = 0;
     double least = Double.POSITIVE_INFINITY;
     for (JsonNode pass : tuning.path("trial")) {
-      double loss = pass.path("heldOut").path("loss").asDouble();
-      if (loss < least) {
-        least = loss;
+      JsonNode distance = pass.path("heldOut").path("distance");
+      assertTrue(distance.isDouble(), pass.toString());
+      if (distance.asDouble() < least) {
+        least = distance.asDouble();
         best = pass.path("pass").asInt();
       }
     }

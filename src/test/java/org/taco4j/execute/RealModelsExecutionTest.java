@@ -79,8 +79,7 @@ class RealModelsExecutionTest {
     try (PointerScope scope = new PointerScope()) {
       long[] shape = declared.stream().mapToLong(d -> d < 0 ? 1 : d).toArray();
       Map<String, Tensor> leaves = new LinkedHashMap<>();
-      graph
-          .floatConstants()
+      TorchGraphTest.floatConstants(graph)
           .forEach(
               (constant, value) -> {
                 if (value.dim() > 0) {

@@ -58,10 +58,16 @@ class TorchGraphTest {
         .model();
   }
 
+  /** Those constants that may become parameters. */
+  static Map<String, Tensor> floatConstants(TorchGraph graph) {
+    Map<String, Tensor> floats = new LinkedHashMap<>(graph.constants());
+    floats.values().removeIf(tensor -> !tensor.is_floating_point());
+    return floats;
+  }
+
   private static Map<String, Tensor> leaves(TorchGraph graph) {
     Map<String, Tensor> leaves = new LinkedHashMap<>();
-    graph
-        .floatConstants()
+    floatConstants(graph)
         .forEach((name, value) -> leaves.put(name, value.clone().set_requires_grad(true)));
     return leaves;
   }
@@ -157,7 +163,7 @@ class TorchGraphTest {
     float[] images = Ort.Tensor.random(2, 3, 8, 8).values();
     try (TorchGraph graph = TorchGraph.of(small());
         PointerScope scope = new PointerScope()) {
-      assertEquals(Set.of("w1", "b1", "w2", "b2"), graph.floatConstants().keySet());
+      assertEquals(Set.of("w1", "b1", "w2", "b2"), floatConstants(graph).keySet());
       assertEquals(6, graph.constants().size());
       Tensor x = Tensors.of(images, 2, 3, 8, 8);
       Tensor zeros = Tensors.of(new float[10 * 1024], 10, 1024);
@@ -173,7 +179,7 @@ class TorchGraphTest {
   }
 
   @Test
-  void stepsShowAndReplaceValues() {
+  void stepsShowValues() {
     float[] images = Ort.Tensor.random(2, 3, 8, 8).values();
     try (TorchGraph graph = TorchGraph.of(small());
         PointerScope scope = new PointerScope()) {
@@ -184,7 +190,7 @@ class TorchGraphTest {
           String operator = execution.next().getOpType();
           if (operator.equals("Gemm")) {
             assertThrows(NoSuchElementException.class, () -> execution.value("r"));
-            execution.put("flat", execution.value("flat").mul(execution.value("flat")));
+            assertArrayEquals(new long[] {2, 1024}, Tensors.shape(execution.value("flat")));
           }
           names.add(operator);
           execution.step();
@@ -194,11 +200,10 @@ class TorchGraphTest {
         Map<String, Tensor> results = execution.results();
         Tensor relu = results.get("c").relu().reshape(2, 1024);
         Tensor expected =
-            relu.mul(relu)
-                .matmul(graph.constants().get("w2").transpose(0, 1))
+            relu.matmul(graph.constants().get("w2").transpose(0, 1))
                 .add(graph.constants().get("b2"));
-        // Sums of 1024 products of numbers up to some hundreds.
-        assertArrayEquals(Tensors.floats(expected), Tensors.floats(results.get("y")), 0.1f);
+        // Sums of 1024 products of numbers around 5, in another order.
+        assertArrayEquals(Tensors.floats(expected), Tensors.floats(results.get("y")), 2e-3f);
       }
     }
   }

@@ -152,6 +152,32 @@ class LinearProbeTest {
     assertTrue(noNode.getMessage().contains("'nowhere'"));
   }
 
+  /** Steps of 1e40 leave the range of float32. */
+  @Test
+  void whatIsNotFiniteEndsTheProbing() {
+    LinearProbe.Settings steep =
+        new LinearProbe.Settings(1e40, 0.9, 16, 5, Optional.empty(), true, 0);
+    LinearProbe.Probed probed = probe(dense, List.of(), steep);
+    LinearProbe.Report report = probed.report();
+    assertEquals(0, report.bestPass());
+    assertEquals(1, report.curve().size());
+    String failure = report.failure().orElseThrow();
+    assertTrue(failure.contains("after pass 1"), failure);
+    assertTrue(failure.contains("lower learning rate than 1.0E40"), failure);
+    for (String name : List.of("w4", "b4")) {
+      assertArrayEquals(TuneTests.floats(dense, name), TuneTests.floats(probed.model(), name));
+    }
+    assertTrue(probe(dense, List.of(), LinearProbe.Settings.usual()).report().failure().isEmpty());
+
+    // A new classifier has nothing to fall back on.
+    TacoException e =
+        assertThrows(
+            TacoException.class,
+            () -> probe(dense, List.of(), steep.withFeatures(Optional.of("flatten"))));
+    assertEquals(TacoException.Kind.NUMERICAL, e.kind());
+    assertTrue(e.getMessage().contains("no pass before it"), e.getMessage());
+  }
+
   /** Features of very different sizes, and a constant one, neither diverge nor divide by zero. */
   @Test
   void scalingBringsAnyFeaturesIntoReach() {

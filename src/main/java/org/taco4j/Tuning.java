@@ -254,7 +254,7 @@ final class Tuning {
             "probe",
             passes(),
             report.bestPass(),
-            "finished",
+            report.failure().isPresent() ? "not-finite" : "finished",
             report.trainImages(),
             report.heldOutImages(),
             (long) classes * (report.dimension() + 1),
@@ -262,8 +262,8 @@ final class Tuning {
             (System.nanoTime() - start) / 1e9,
             curve,
             List.of(),
-            null),
-        Optional.empty());
+            report.failure().orElse(null)),
+        report.failure());
   }
 
   private static RunReport.Tuning report(TuneReport report, String method) {

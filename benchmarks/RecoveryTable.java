@@ -134,7 +134,7 @@ public final class RecoveryTable {
   private static final String VERSUS = " against PTC";
 
   private static Path generic(Path real, String task) {
-    return real.resolve(task.equals("resnet56") ? "images/cifar10" : "images/in1k-sample/test");
+    return real.resolve(task.equals("resnet56") ? "images/cifar10" : "images/in1k-sample");
   }
 
   private static final CsvMapper CSV =

@@ -1,5 +1,6 @@
 package org.taco4j;
 
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -36,6 +37,11 @@ import org.taco4j.runtime.Session;
  * generic images as the task has for calibration, and both are measured on the task and off it.
  */
 final class PtcComparison {
+  /** Names of folders with images to calibrate on, and to test on, as {@link ImageFolders} says. */
+  private static final List<String> TRAIN = List.of("train", "calibration");
+
+  private static final List<String> TEST = List.of("test", "val", "valid", "validation");
+
   private final Path folder;
   private final List<ImageFile> calibration;
   private final List<ImageFile> offTask;
@@ -63,18 +69,21 @@ final class PtcComparison {
    */
   static PtcComparison load(
       Path folder, ImageFolders.Request request, ImageDataset task, Notices notices) {
+    // Of a folder with test images only, those calibrate.
+    boolean testOnly =
+        TRAIN.stream().noneMatch(part -> Files.isDirectory(folder.resolve(part)))
+            && TEST.stream().anyMatch(part -> Files.isDirectory(folder.resolve(part)));
     ImageDataset generic;
     try {
-      generic = ImageFolders.load(request, notices);
+      generic = ImageFolders.load(testOnly ? request.forTest() : request, notices);
     } catch (TacoException e) {
       throw new TacoException(e.kind(), "--compare-ptc: " + e.getMessage(), e);
     }
     Random random = new Random(request.seed());
     // By class, each in random order: one of each class, then a second one of each, ...
     TreeMap<Integer, List<ImageFile>> byClass = new TreeMap<>();
-    generic
-        .calibration()
-        .forEach(f -> byClass.computeIfAbsent(f.classIndex(), c -> new ArrayList<>()).add(f));
+    List<ImageFile> pool = testOnly ? generic.test() : generic.calibration();
+    pool.forEach(f -> byClass.computeIfAbsent(f.classIndex(), c -> new ArrayList<>()).add(f));
     byClass.values().forEach(files -> Collections.shuffle(files, random));
     List<Integer> classes = new ArrayList<>(byClass.keySet());
     Collections.shuffle(classes, random);
@@ -109,8 +118,8 @@ final class PtcComparison {
     }
     Set<Integer> ofTask =
         task.classes().stream().map(TaskClass::modelIndex).collect(Collectors.toSet());
-    List<ImageFile> offTask = new ArrayList<>(generic.test());
-    generic.calibration().stream().filter(file -> !chosen.contains(file)).forEach(offTask::add);
+    List<ImageFile> offTask = new ArrayList<>(testOnly ? List.of() : generic.test());
+    pool.stream().filter(file -> !chosen.contains(file)).forEach(offTask::add);
     offTask.removeIf(
         file -> ofTask.contains(generic.classes().get(file.classIndex()).modelIndex()));
     // In the order of the files, so that batches do not depend on the draw.

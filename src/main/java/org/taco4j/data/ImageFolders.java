@@ -123,6 +123,21 @@ public final class ImageFolders {
           needCalibration);
     }
 
+    /** This for test images only. */
+    public Request forTest() {
+      return new Request(
+          roots,
+          shots,
+          heldOut,
+          onlyClasses,
+          labels,
+          modelOutputs,
+          modelClasses,
+          seed,
+          testFraction,
+          false);
+    }
+
     /** This with another policy for held-out images. */
     public Request withHeldOut(String newHeldOut) {
       return new Request(

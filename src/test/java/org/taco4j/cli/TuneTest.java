@@ -312,6 +312,36 @@ class TuneTest {
   }
 
   @Test
+  void genericImagesMayBeTestImagesOnly() throws IOException {
+    Path generic = Files.createDirectories(folder.resolve("generic"));
+    try (Stream<Path> classes = Files.list(images)) {
+      for (Path from : classes.toList()) {
+        Path to = Files.createDirectories(generic.resolve("test").resolve(from.getFileName()));
+        try (Stream<Path> files = Files.list(from)) {
+          for (Path file : files.toList()) {
+            Files.copy(file, to.resolve(file.getFileName()));
+          }
+        }
+      }
+    }
+    Path run =
+        specialize(
+            "run",
+            "--classes",
+            "c1,c3",
+            "--shots",
+            "5",
+            "--sparsity",
+            "0.5",
+            "--compare-ptc",
+            generic);
+    JsonNode ptc = report(run).path("ptc");
+    assertEquals(10, ptc.path("images").asInt());
+    // Two classes of twenty, less what calibrates.
+    assertTrue(ptc.path("offTask").path("dense").path("images").asInt() >= 30);
+  }
+
+  @Test
   void ptcIsTunedAsTheSpecialistWas() throws IOException {
     Path run =
         specialize(

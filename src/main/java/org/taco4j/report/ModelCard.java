@@ -29,6 +29,9 @@ final class ModelCard {
     if (report.tuning() != null) {
       card.append(' ').append(tuning(report.tuning(), report.untuned()));
     }
+    if (report.transfer() != null) {
+      card.append(' ').append(transfer(report.transfer(), task.calibrationImages()));
+    }
     card.append("\n\n## Accuracy and speed\n\n| | dense | specialist |\n|---|---|---|\n");
     row(card, "top-1", accuracy(report.dense()), accuracy(report.compressed()));
     row(card, "top-5", percent(report.dense().top5()), percent(report.compressed().top5()));
@@ -70,14 +73,16 @@ final class ModelCard {
         .append(task.preprocessing())
         .append(
             ". The same contract is in the model's metadata under `taco4j.preprocessing`.\n\n## Outputs\n\n")
-        .append("| output | class | output of the dense model |\n|---|---|---|\n");
+        .append(
+            isNew(report)
+                ? "| output | class |\n|---|---|\n"
+                : "| output | class | output of the dense model |\n|---|---|---|\n");
     for (int i = 0; i < task.classes().size(); i++) {
       card.append("| ")
           .append(i)
           .append(" | ")
           .append(task.classes().get(i).replace("|", "\\|"))
-          .append(" | ")
-          .append(task.modelIndices().get(i))
+          .append(isNew(report) ? "" : " | " + task.modelIndices().get(i))
           .append(" |\n");
     }
     card.append(
@@ -110,6 +115,25 @@ final class ModelCard {
             untuned == null ? "" : "; before that top-1 was " + percent(untuned.top1()));
   }
 
+  /** What was done to the dense model before. */
+  private static String transfer(RunReport.Transfer transfer, int images) {
+    StringBuilder text = new StringBuilder("\"Dense\" below is that model");
+    if (transfer.classifier() != null) {
+      text.append(" cut behind `")
+          .append(transfer.classifier().features())
+          .append("`, with a new classifier trained on the ")
+          .append(images)
+          .append(" images");
+    }
+    if (transfer.finetuning() != null) {
+      text.append(transfer.classifier() == null ? "" : " and all of it")
+          .append(" fine-tuned on them for ")
+          .append(transfer.finetuning().bestPass())
+          .append(" passes");
+    }
+    return text.append('.').toString();
+  }
+
   /** Specialist and a copy compressed on generic images. */
   private static void ptc(StringBuilder card, RunReport.PtcComparison ptc) {
     card.append("\n## Task images against generic ones\n\nThe same compression on ")
@@ -131,6 +155,11 @@ final class ModelCard {
                   percent(versus.taco().top1()),
                   percent(versus.ptc().top1())));
     }
+  }
+
+  /** Whether the outputs are of a new classifier, and none of the model that came in. */
+  private static boolean isNew(RunReport report) {
+    return report.transfer() != null && report.transfer().classifier() != null;
   }
 
   private static void row(StringBuilder card, String name, String dense, String compressed) {

@@ -273,6 +273,9 @@ class ScheduleRunTest {
     Path run =
         specialize(
             "run", arguments(model, "--data", colours, "--features", node, "--sparsity", "0.5"));
+    String card = Files.readString(run.resolve("MODEL_CARD.md"));
+    assertTrue(card.contains("with a new classifier trained on the"), card);
+    assertTrue(card.contains("| output | class |\n"), card);
     JsonNode report = report(run);
     assertEquals("[\"blue\",\"green\",\"red\"]", report.at("/task/classes").toString());
     assertEquals("[0,1,2]", report.at("/task/modelIndices").toString());

@@ -1,17 +1,9 @@
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
-import com.fasterxml.jackson.databind.DeserializationFeature;
-import com.fasterxml.jackson.databind.MappingIterator;
-import com.fasterxml.jackson.databind.SequenceWriter;
-import com.fasterxml.jackson.dataformat.csv.CsvMapper;
-import com.fasterxml.jackson.dataformat.csv.CsvParser;
-import com.fasterxml.jackson.dataformat.csv.CsvSchema;
 import java.io.IOException;
-import java.io.Writer;
 import java.math.BigDecimal;
 import java.math.MathContext;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -165,12 +157,6 @@ public final class AccuracyTable {
           "fast", "FastOBC",
           "obc", "OBC");
 
-  private static final CsvMapper CSV =
-      CsvMapper.builder()
-          .disable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES)
-          .enable(CsvParser.Feature.EMPTY_STRING_AS_NULL)
-          .build();
-
   private AccuracyTable() {}
 
   /**
@@ -181,7 +167,7 @@ public final class AccuracyTable {
     if (args.length > 1 && args[0].equals("table")) {
       List<Row> rows = new ArrayList<>();
       for (String file : Arrays.asList(args).subList(1, args.length)) {
-        rows.addAll(read(Path.of(file)));
+        rows.addAll(CsvRows.read(Path.of(file), Row.class));
       }
       table(rows);
     } else if (args.length == 7 && args[0].equals("measure")) {
@@ -203,14 +189,6 @@ public final class AccuracyTable {
               + "\nmethods: "
               + String.join(";", METHODS.keySet()));
       System.exit(2);
-    }
-  }
-
-  private static List<Row> read(Path file) throws IOException {
-    CsvSchema schema = CsvSchema.emptySchema().withHeader();
-    try (MappingIterator<Row> rows =
-        CSV.readerFor(Row.class).with(schema).readValues(file.toFile())) {
-      return rows.readAll();
     }
   }
 
@@ -264,7 +242,7 @@ public final class AccuracyTable {
                 rounded(report.seconds().solve())));
       }
     }
-    append(csv, rows);
+    CsvRows.append(csv, Row.class, rows);
     System.err.printf(
         Locale.ROOT,
         "%s, draw %d, %s %s: %.3f (dense %.3f), held-out error %.4f, solving %.1f of %.0f s%n",
@@ -287,16 +265,6 @@ public final class AccuracyTable {
   /** To five digits: more would be noise in a file that is kept. */
   private static double rounded(double value) {
     return new BigDecimal(value).round(new MathContext(5)).doubleValue();
-  }
-
-  private static void append(Path csv, List<Row> rows) throws IOException {
-    boolean isNew = !Files.exists(csv);
-    CsvSchema schema = CSV.schemaFor(Row.class).withUseHeader(isNew);
-    try (Writer out =
-            Files.newBufferedWriter(csv, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-        SequenceWriter writer = CSV.writer(schema).writeValues(out)) {
-      writer.writeAll(rows);
-    }
   }
 
   private static void table(List<Row> rows) {

@@ -1,14 +1,7 @@
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
-import com.fasterxml.jackson.databind.MappingIterator;
-import com.fasterxml.jackson.databind.SequenceWriter;
-import com.fasterxml.jackson.dataformat.csv.CsvMapper;
-import com.fasterxml.jackson.dataformat.csv.CsvParser;
-import com.fasterxml.jackson.dataformat.csv.CsvSchema;
 import java.io.IOException;
-import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -100,9 +93,6 @@ public final class GradualTable {
     METHODS.put("LTH", magnitude + "schedule: lth");
   }
 
-  private static final CsvMapper CSV =
-      CsvMapper.builder().enable(CsvParser.Feature.EMPTY_STRING_AS_NULL).build();
-
   private GradualTable() {}
 
   /**
@@ -113,7 +103,7 @@ public final class GradualTable {
     if (args.length > 1 && args[0].equals("table")) {
       List<Row> rows = new ArrayList<>();
       for (String file : Arrays.asList(args).subList(1, args.length)) {
-        rows.addAll(read(Path.of(file)));
+        rows.addAll(CsvRows.read(Path.of(file), Row.class));
       }
       table(rows);
     } else if ((args.length == 6 || args.length == 9) && args[0].equals("measure")) {
@@ -141,14 +131,6 @@ public final class GradualTable {
               + " [SHOTS PASSES FINETUNE]\nmethods: "
               + String.join(";", METHODS.keySet()));
       System.exit(2);
-    }
-  }
-
-  private static List<Row> read(Path file) throws IOException {
-    CsvSchema schema = CsvSchema.emptySchema().withHeader();
-    try (MappingIterator<Row> rows =
-        CSV.readerFor(Row.class).with(schema).readValues(file.toFile())) {
-      return rows.readAll();
     }
   }
 
@@ -214,7 +196,7 @@ public final class GradualTable {
             rounded(report.compressed().top1()),
             steps.toString(),
             rounded(report.seconds().total()));
-    append(csv, row);
+    CsvRows.append(csv, Row.class, List.of(row));
     System.err.println(row);
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
@@ -235,15 +217,6 @@ public final class GradualTable {
   /** To four digits: more would be noise in a file that is kept. */
   private static double rounded(double value) {
     return Math.round(value * 1e4) / 1e4;
-  }
-
-  private static void append(Path csv, Row row) throws IOException {
-    CsvSchema schema = CSV.schemaFor(Row.class).withUseHeader(!Files.exists(csv));
-    try (Writer out =
-            Files.newBufferedWriter(csv, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-        SequenceWriter writer = CSV.writer(schema).writeValues(out)) {
-      writer.write(row);
-    }
   }
 
   /** Methods down, sparsities across. */

@@ -1,15 +1,7 @@
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
-import com.fasterxml.jackson.databind.DeserializationFeature;
-import com.fasterxml.jackson.databind.MappingIterator;
-import com.fasterxml.jackson.databind.SequenceWriter;
-import com.fasterxml.jackson.dataformat.csv.CsvMapper;
-import com.fasterxml.jackson.dataformat.csv.CsvParser;
-import com.fasterxml.jackson.dataformat.csv.CsvSchema;
 import java.io.IOException;
-import java.io.Writer;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Comparator;
@@ -137,12 +129,6 @@ public final class RecoveryTable {
     return real.resolve(task.equals("resnet56") ? "images/cifar10" : "images/in1k-sample");
   }
 
-  private static final CsvMapper CSV =
-      CsvMapper.builder()
-          .disable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES)
-          .enable(CsvParser.Feature.EMPTY_STRING_AS_NULL)
-          .build();
-
   private RecoveryTable() {}
 
   /**
@@ -153,7 +139,7 @@ public final class RecoveryTable {
     if (args.length > 1 && args[0].equals("table")) {
       List<Row> rows = new ArrayList<>();
       for (String file : Arrays.asList(args).subList(1, args.length)) {
-        rows.addAll(read(Path.of(file)));
+        rows.addAll(CsvRows.read(Path.of(file), Row.class));
       }
       table(rows);
     } else if ((args.length == 7 || args.length == 8) && args[0].equals("measure")) {
@@ -185,14 +171,6 @@ public final class RecoveryTable {
               + "' behind: "
               + String.join("; ", RECIPES.keySet()));
       System.exit(2);
-    }
-  }
-
-  private static List<Row> read(Path file) throws IOException {
-    CsvSchema schema = CsvSchema.emptySchema().withHeader();
-    try (MappingIterator<Row> rows =
-        CSV.readerFor(Row.class).with(schema).readValues(file.toFile())) {
-      return rows.readAll();
     }
   }
 
@@ -254,7 +232,7 @@ public final class RecoveryTable {
             off == null ? null : rounded(off.dense().top1()),
             off == null ? null : rounded(off.taco().top1()),
             off == null ? null : rounded(off.ptc().top1()));
-    append(csv, row);
+    CsvRows.append(csv, Row.class, List.of(row));
     System.err.println(row);
     try (Stream<Path> files = Files.walk(folder)) {
       for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
@@ -266,15 +244,6 @@ public final class RecoveryTable {
   /** To four digits: more would be noise in a file that is kept. */
   private static double rounded(double value) {
     return Math.round(value * 1e4) / 1e4;
-  }
-
-  private static void append(Path csv, Row row) throws IOException {
-    CsvSchema schema = CSV.schemaFor(Row.class).withUseHeader(!Files.exists(csv));
-    try (Writer out =
-            Files.newBufferedWriter(csv, StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-        SequenceWriter writer = CSV.writer(schema).writeValues(out)) {
-      writer.write(row);
-    }
   }
 
   /** A table for each task and number of images: recipes down, sparsities across. */

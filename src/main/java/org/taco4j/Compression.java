@@ -151,7 +151,7 @@ final class Compression {
       trial = trial(target);
     }
     Compressed untuned = reconstruct("", target, images, notices);
-    Tuning tuning = new Tuning(recipe, backend.workers(), log, notices, memory());
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, notices, recipe.memoryBytes());
     Course course =
         trial != null ? trial.course() : given.orElse(new Course(tuning.passes(), tuning.rate()));
     int lastPass = course.lastPass();
@@ -257,7 +257,7 @@ final class Compression {
             });
     Images fewer = images.batches().apply(train);
     Compressed untuned = reconstruct("trial/", target, fewer, quiet);
-    Tuning tuning = new Tuning(recipe, backend.workers(), log, quiet, memory());
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, quiet, recipe.memoryBytes());
     double rate = tuning.rate();
     Tuning.Result tuned =
         tune("trial/", target, untuned, fewer, train, heldOut, tuning.passes(), rate, quiet);
@@ -343,7 +343,7 @@ final class Compression {
       Notices told) {
     long start = System.nanoTime();
     Tuning.Result result =
-        new Tuning(recipe, backend.workers(), log, told, memory())
+        new Tuning(recipe, backend.workers(), log, told, recipe.memoryBytes())
             .tune(
                 target.dense(),
                 student,
@@ -452,7 +452,7 @@ final class Compression {
                     log.write(
                         "note on step %d [%s] %s"
                             .formatted(step, notice.code(), notice.message())));
-    Tuning tuning = new Tuning(recipe, backend.workers(), log, told, memory());
+    Tuning tuning = new Tuning(recipe, backend.workers(), log, told, recipe.memoryBytes());
     return tune(
         "step" + step + "/",
         target,
@@ -585,7 +585,7 @@ final class Compression {
     SolveProgress progress = new SolveProgress(plans.size(), told);
     if (!recipe.isSequential()) {
       return new LayerWise(reference, compressed, backend, backend.workers(), told, saved)
-          .run(plans, damping, memory(), seen.calibration(), seen.heldOut(), progress);
+          .run(plans, damping, recipe.memoryBytes(), seen.calibration(), seen.heldOut(), progress);
     }
     LayerWise.Result[] result = new LayerWise.Result[1];
     folder.withScratch(
@@ -596,16 +596,12 @@ final class Compression {
                         plans,
                         layer -> selection.chooses(layer.name()),
                         damping,
-                        memory(),
+                        recipe.memoryBytes(),
                         scratch,
                         seen.calibration(),
                         seen.heldOut(),
                         progress));
     return result[0];
-  }
-
-  private long memory() {
-    return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
   }
 
   private void correct(
@@ -638,7 +634,7 @@ final class Compression {
     }
     log.stage("channel correction", layers.size());
     new ChannelCorrection(reference, compressed, backend.workers(), told)
-        .correct(layers, seen.correction(), memory(), scratch, log::step);
+        .correct(layers, seen.correction(), recipe.memoryBytes(), scratch, log::step);
   }
 
   /** Passes on what the layer-wise solving says. */

@@ -1,6 +1,5 @@
 package org.taco4j;
 
-import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -37,11 +36,6 @@ import org.taco4j.runtime.Session;
  * generic images as the task has for calibration, and both are measured on the task and off it.
  */
 final class PtcComparison {
-  /** Names of folders with images to calibrate on, and to test on, as {@link ImageFolders} says. */
-  private static final List<String> TRAIN = List.of("train", "calibration");
-
-  private static final List<String> TEST = List.of("test", "val", "valid", "validation");
-
   private final Path folder;
   private final List<ImageFile> calibration;
   private final List<ImageFile> offTask;
@@ -70,12 +64,10 @@ final class PtcComparison {
   static PtcComparison load(
       Path folder, ImageFolders.Request request, ImageDataset task, Notices notices) {
     // Of a folder with test images only, those calibrate.
-    boolean testOnly =
-        TRAIN.stream().noneMatch(part -> Files.isDirectory(folder.resolve(part)))
-            && TEST.stream().anyMatch(part -> Files.isDirectory(folder.resolve(part)));
+    boolean testOnly = ImageFolders.hasTestImagesOnly(folder);
     ImageDataset generic;
     try {
-      generic = ImageFolders.load(testOnly ? request.forTest() : request, notices);
+      generic = ImageFolders.load(request.withNeedCalibration(!testOnly), notices);
     } catch (TacoException e) {
       throw new TacoException(e.kind(), "--compare-ptc: " + e.getMessage(), e);
     }

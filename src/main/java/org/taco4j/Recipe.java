@@ -458,6 +458,11 @@ public record Recipe(
         && patternOf(pattern, sparsity, null).sparsity() == 0;
   }
 
+  /** The memory that this recipe allows, in bytes. */
+  long memoryBytes() {
+    return memory == null ? MemorySize.defaultBytes() : MemorySize.parse(memory);
+  }
+
   /** Whether layers are reconstructed sequentially; of a complete recipe. */
   boolean isSequential() {
     return SEQUENTIAL.equals(reconstruct);

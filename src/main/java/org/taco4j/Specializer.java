@@ -183,7 +183,7 @@ final class Specializer {
               Objects.requireNonNull(recipe.seed()),
               workers,
               notices,
-              memory());
+              recipe.memoryBytes());
       RunReport.NewClassifier head = transferred.report();
       log.say(
           String.format(
@@ -240,7 +240,7 @@ final class Specializer {
       log.say("before fine-tuning: " + describe(beforeFinetuning));
       long finetuneStart = System.nanoTime();
       finetuned =
-          new Tuning(recipe, workers, log, notices, memory())
+          new Tuning(recipe, workers, log, notices, recipe.memoryBytes())
               .finetune(
                   pretrained, data.calibration(), preprocessor, checkpoints.fileOf("finetuning"));
       finetuneSeconds = secondsSince(finetuneStart);
@@ -561,10 +561,6 @@ final class Specializer {
     if ("probe".equals(recipe.tune())) {
       LinearProbe.requireClassifier(model, classes);
     }
-  }
-
-  private long memory() {
-    return recipe.memory() == null ? MemorySize.defaultBytes() : MemorySize.parse(recipe.memory());
   }
 
   /** What each step of a schedule does, the last one what is planned; empty without a schedule. */

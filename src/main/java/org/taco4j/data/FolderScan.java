@@ -27,8 +27,8 @@ import org.taco4j.common.TacoException;
  */
 final class FolderScan {
   private static final String CLASSES_TABLE = "classes.tsv";
-  private static final List<String> TRAIN_NAMES = List.of("train", "calibration");
-  private static final List<String> TEST_NAMES = List.of("test", "val", "valid", "validation");
+  static final List<String> TRAIN_NAMES = List.of("train", "calibration");
+  static final List<String> TEST_NAMES = List.of("test", "val", "valid", "validation");
   private static final Set<String> IMAGE_EXTENSIONS = Set.of("jpg", "jpeg", "png", "webp", "bmp");
 
   private FolderScan() {}

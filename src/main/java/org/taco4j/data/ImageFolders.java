@@ -1,6 +1,7 @@
 package org.taco4j.data;
 
 import java.nio.ByteBuffer;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
@@ -123,21 +124,6 @@ public final class ImageFolders {
           needCalibration);
     }
 
-    /** This for test images only. */
-    public Request forTest() {
-      return new Request(
-          roots,
-          shots,
-          heldOut,
-          onlyClasses,
-          labels,
-          modelOutputs,
-          modelClasses,
-          seed,
-          testFraction,
-          false);
-    }
-
     /** This with another policy for held-out images. */
     public Request withHeldOut(String newHeldOut) {
       return new Request(
@@ -242,6 +228,12 @@ public final class ImageFolders {
           testFraction,
           newNeedCalibration);
     }
+  }
+
+  /** Whether a data folder has a folder of test images, and none of images to calibrate on. */
+  public static boolean hasTestImagesOnly(Path root) {
+    return FolderScan.TEST_NAMES.stream().anyMatch(name -> Files.isDirectory(root.resolve(name)))
+        && FolderScan.TRAIN_NAMES.stream().noneMatch(name -> Files.isDirectory(root.resolve(name)));
   }
 
   /** The files of one class; {@code train} and {@code test} are sorted by name. */

@@ -20,6 +20,7 @@ import picocli.CommandLine.IVersionProvider;
     subcommands = {
       SpecializeCommand.class,
       EvalCommand.class,
+      ClassifyCommand.class,
       BenchCommand.class,
       InspectCommand.class,
       SolveCommand.class,

@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
@@ -240,23 +241,42 @@ final class FolderScan {
   }
 
   /**
-   * The image files in {@code folder} and its subfolders, by relative path in the order of UTF-16
-   * units. Hidden files are passed over.
+   * The image files of a class, as {@link #imagesIn} finds them.
    *
    * @param ignored counts the files that are no images by their extension, by root
    * @throws TacoException of kind DATA when there is none
    */
   static List<Path> images(ClassFolder folder, Map<Path, Integer> ignored) {
+    List<Path> images =
+        imagesIn(folder.path(), file -> ignored.merge(folder.root(), 1, Integer::sum));
+    if (images.isEmpty()) {
+      throw TacoException.data(
+          folder.path()
+              + ": the folder of class '"
+              + name(folder.path())
+              + "' has no image file (jpg, jpeg, png, webp, bmp); add images, or leave the class"
+              + " out");
+    }
+    return images;
+  }
+
+  /**
+   * The image files in {@code folder} and its subfolders, by relative path in the order of UTF-16
+   * units. Hidden files are passed over.
+   *
+   * @param ignored gets the files that are no images by their extension
+   */
+  static List<Path> imagesIn(Path folder, Consumer<Path> ignored) {
     Map<String, Path> images = new TreeMap<>();
     try {
       Files.walkFileTree(
-          folder.path(),
+          folder,
           EnumSet.of(FileVisitOption.FOLLOW_LINKS),
           Integer.MAX_VALUE,
           new SimpleFileVisitor<>() {
             @Override
             public FileVisitResult preVisitDirectory(Path path, BasicFileAttributes attributes) {
-              return isHidden(path) && !path.equals(folder.path())
+              return isHidden(path) && !path.equals(folder)
                   ? FileVisitResult.SKIP_SUBTREE
                   : FileVisitResult.CONTINUE;
             }
@@ -267,23 +287,15 @@ final class FolderScan {
                 return FileVisitResult.CONTINUE;
               }
               if (IMAGE_EXTENSIONS.contains(extension(path))) {
-                images.put(relativeName(folder.path(), path), path);
+                images.put(relativeName(folder, path), path);
               } else {
-                ignored.merge(folder.root(), 1, Integer::sum);
+                ignored.accept(path);
               }
               return FileVisitResult.CONTINUE;
             }
           });
     } catch (IOException e) {
-      throw DataFiles.unreadable(folder.path(), e);
-    }
-    if (images.isEmpty()) {
-      throw TacoException.data(
-          folder.path()
-              + ": the folder of class '"
-              + name(folder.path())
-              + "' has no image file (jpg, jpeg, png, webp, bmp); add images, or leave the class"
-              + " out");
+      throw DataFiles.unreadable(folder, e);
     }
     return List.copyOf(images.values());
   }

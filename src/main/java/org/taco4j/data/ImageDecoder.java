@@ -207,8 +207,11 @@ public final class ImageDecoder {
     return new RgbImage(width, height, rgb);
   }
 
-  /** By the stored samples: {@code getRGB} would convert grey and profiles by colour space. */
-  private static RgbImage toRgb(BufferedImage image) {
+  /**
+   * An image in memory, by the conventions above: by its stored samples, as {@link
+   * BufferedImage#getRGB} would convert grey and profiles by colour space.
+   */
+  public static RgbImage toRgb(BufferedImage image) {
     Raster raster = image.getRaster();
     int width = raster.getWidth();
     int height = raster.getHeight();

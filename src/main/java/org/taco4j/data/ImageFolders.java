@@ -243,6 +243,16 @@ public final class ImageFolders {
   private record Deal(List<Path> calibration, List<Path> heldOut) {}
 
   /**
+   * The image files (by their extension) in a folder and its subfolders, in the order of their
+   * paths; hidden ones are passed over.
+   *
+   * @throws TacoException of kind DATA when the folder cannot be read
+   */
+  public static List<Path> imagesIn(Path folder) {
+    return FolderScan.imagesIn(folder, file -> {});
+  }
+
+  /**
    * Loads the lists; no image is decoded. Noted are: classes with fewer images than shots ({@code
    * few-shots}), without test images ({@code class-untested}), images set aside ({@code
    * held-out-from-calibration}) or missing ({@code no-held-out}, {@code few-held-out}), files and

@@ -51,6 +51,21 @@ public final class HeadRestriction {
   }
 
   /**
+   * Whether the model's first output is a Softmax, perhaps of another shape, and so holds
+   * probabilities. Those of a LogSoftmax are what a softmax of its output gives.
+   */
+  public static boolean givesProbabilities(OnnxModel model) {
+    GraphIndex index = model.index();
+    int at = index.producer(firstOutput(model));
+    while (at >= 0
+        && (SHAPES.contains(Nodes.operator(index.node(at)))
+            || Nodes.is(index.node(at), "Identity"))) {
+      at = index.producer(index.node(at).getInput(0));
+    }
+    return at >= 0 && Nodes.is(index.node(at), "Softmax");
+  }
+
+  /**
    * Keeps only the given outputs, in the given order: the rows of the last Gemm, MatMul or Conv and
    * its bias, through what stands between it and the model's output. A Softmax there normalises
    * over the classes that stay. On failure the model is unchanged.

@@ -101,7 +101,7 @@ class CommandsTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"specialize", "eval", "bench", "inspect", "solve", "doctor"})
+  @ValueSource(strings = {"specialize", "eval", "classify", "bench", "inspect", "solve", "doctor"})
   void everyCommandExplainsItself(String command) {
     Cli.Result result = Cli.run(command, "--help").succeeded();
     assertTrue(result.out().contains("Usage: taco " + command), result.out());
@@ -111,7 +111,8 @@ class CommandsTest {
   @Test
   void helpNamesTheCommandsAndExitCodes() {
     String help = Cli.run("--help").succeeded().out();
-    for (String command : List.of("specialize", "eval", "bench", "inspect", "solve", "doctor")) {
+    for (String command :
+        List.of("specialize", "eval", "classify", "bench", "inspect", "solve", "doctor")) {
       assertTrue(help.contains(command), command);
     }
     assertTrue(help.contains("Exit codes"), help);

@@ -1,0 +1,372 @@
+package org.taco4j;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import ai.onnx.proto.OnnxMl.TensorProto;
+import java.awt.Graphics2D;
+import java.awt.image.BufferedImage;
+import java.io.IOException;
+import java.io.StringWriter;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Random;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import javax.imageio.ImageIO;
+import javax.tools.JavaCompiler;
+import javax.tools.StandardJavaFileManager;
+import javax.tools.ToolProvider;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.taco4j.data.ImageDecoder;
+import org.taco4j.data.Preprocessing;
+import org.taco4j.data.Preprocessor;
+import org.taco4j.data.TaskClass;
+import org.taco4j.onnx.ModelBuilder;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.TensorData;
+import org.taco4j.runtime.ModelInput;
+
+/**
+ * The programs in the documentation that load a specialist do run, and say what {@link Specialist}
+ * says. Each runs in a folder with {@code specialist/model.onnx}, {@code photo.jpg} and {@code
+ * photo.f32} (the preprocessed image), and prints name and probability.
+ */
+class SnippetsTest {
+  /**
+   * All run the same model in ONNX Runtime, perhaps of different versions or after normalising in
+   * double; that changes scores, of float32, in their sixth digit.
+   */
+  private static final double TOLERANCE = 1e-4;
+
+  private static final List<Path> DOCUMENTS =
+      List.of(Path.of("docs", "use-the-model.md"), Path.of("README.md"));
+
+  private static final Pattern BLOCK =
+      Pattern.compile("^```(\\w+)\\n(.*?)^```$", Pattern.MULTILINE | Pattern.DOTALL);
+
+  /**
+   * A program in the documentation.
+   *
+   * @param document where it stands
+   */
+  private record Snippet(Path document, String text) {}
+
+  /** A folder that programs run in, and what is to come out. */
+  private record Case(Path folder, Specialist.Prediction expected) {}
+
+  @TempDir static Path shared;
+  private static final List<Case> CASES = new ArrayList<>();
+
+  @TempDir Path folder;
+
+  @BeforeAll
+  static void makeCases() throws IOException {
+    Path dense = TinyTask.convNet(shared.resolve("dense.onnx"), TinyTask.Input.FREE);
+    OnnxModel model = unsure(dense);
+    List<TaskClass> classes =
+        IntStream.range(0, TinyTask.CLASSES)
+            .mapToObj(i -> new TaskClass("n0" + i, i, "class " + i + ", a \"(b)\" one"))
+            .toList();
+    Preprocessing preprocessing = TinyTask.preprocessing(false);
+    // A photo that is resized and cropped, and a thumbnail that goes straight to the input's size.
+    addCase("large", model, classes, preprocessing, photo(new Random(1), 200, 141));
+    addCase("thumbnail", model, classes, preprocessing, photo(new Random(2), 33, 47));
+    addCase(
+        "exact",
+        model,
+        classes,
+        preprocessing
+            .withResize(new Preprocessing.Resize.Exact(13, 10))
+            .withFilter(Preprocessing.Filter.BICUBIC)
+            .withOrder(Preprocessing.ChannelOrder.BGR)
+            .withMean(List.of(0.1f, 0.5f, 0.7f)),
+        photo(new Random(3), 150, 90));
+    Path nhwc = TinyTask.convNet(shared.resolve("nhwc.onnx"), new TinyTask.Input(-1, true));
+    addCase(
+        "nhwc",
+        unsure(nhwc),
+        classes,
+        TinyTask.preprocessing(true),
+        photo(new Random(4), 120, 100));
+    Path real = Path.of("../shared/real/models/imagenet-mobilenetv2.onnx");
+    if (Files.exists(real)) {
+      addRealCase(OnnxModel.read(real));
+    }
+  }
+
+  /** The network with scores so near each other that probabilities show small changes. */
+  private static OnnxModel unsure(Path file) {
+    OnnxModel model = OnnxModel.read(file);
+    Map<String, TensorProto> smaller = new HashMap<>();
+    for (TensorProto tensor : model.index().graph().getInitializerList()) {
+      if (tensor.getName().equals("w4") || tensor.getName().equals("b4")) {
+        float[] values = TensorData.floats(tensor);
+        for (int i = 0; i < values.length; i++) {
+          values[i] *= 0.1f;
+        }
+        long[] dims = tensor.getDimsList().stream().mapToLong(d -> d).toArray();
+        smaller.put(tensor.getName(), ModelBuilder.tensor(tensor.getName(), dims, values));
+      }
+    }
+    model.setConstants(smaller);
+    return model;
+  }
+
+  /** A real photo on a real network. */
+  private static void addRealCase(OnnxModel model) throws IOException {
+    List<TaskClass> classes =
+        IntStream.range(0, 1000).mapToObj(i -> new TaskClass("f" + i, i, "class " + i)).toList();
+    Path images = Path.of("../shared/real/images/in1k-food");
+    try (Stream<Path> files = Files.walk(images)) {
+      Path photo =
+          files
+              .filter(file -> file.toString().toLowerCase(java.util.Locale.ROOT).endsWith(".jpg"))
+              .sorted()
+              .findFirst()
+              .orElseThrow();
+      addCase(
+          "real",
+          model,
+          classes,
+          PreprocessingOptions.none().resolve(model, ModelInput.of(model)),
+          Files.readAllBytes(photo));
+    }
+  }
+
+  private static void addCase(
+      String name,
+      OnnxModel model,
+      List<TaskClass> classes,
+      Preprocessing preprocessing,
+      byte[] photo)
+      throws IOException {
+    Path at = Files.createDirectories(shared.resolve(name).resolve("specialist")).getParent();
+    OnnxModel specialist = model.copy();
+    specialist.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessing.toJson());
+    specialist.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(classes));
+    Path file = at.resolve("specialist").resolve("model.onnx");
+    specialist.write(file);
+    Path image = Files.write(at.resolve("photo.jpg"), photo);
+    try (Specialist opened = Specialist.open(file)) {
+      CASES.add(new Case(at, opened.classify(image)));
+    }
+    Preprocessor preprocessor = new Preprocessor(preprocessing);
+    float[] tensor = new float[preprocessor.length()];
+    try {
+      preprocessor.apply(ImageDecoder.decode(image), tensor, 0);
+    } catch (org.taco4j.data.UnreadableImageException e) {
+      throw new IOException(e);
+    }
+    ByteBuffer bytes =
+        ByteBuffer.allocate(Float.BYTES * tensor.length).order(ByteOrder.nativeOrder());
+    bytes.asFloatBuffer().put(tensor);
+    Files.write(at.resolve("photo.f32"), bytes.array());
+  }
+
+  /** A JPEG with slopes and edges. */
+  private static byte[] photo(Random random, int width, int height) throws IOException {
+    BufferedImage image = new BufferedImage(width, height, BufferedImage.TYPE_INT_RGB);
+    Graphics2D graphics = image.createGraphics();
+    graphics.drawImage(TinyTask.picture(random), 0, 0, width, height, null);
+    graphics.fillOval(width / 4, height / 5, width / 3, height / 4);
+    graphics.dispose();
+    java.io.ByteArrayOutputStream out = new java.io.ByteArrayOutputStream();
+    ImageIO.write(image, "jpg", out);
+    return out.toByteArray();
+  }
+
+  /** All programs of a language in which {@code word} occurs. */
+  private static List<Snippet> snippets(String language, String word) throws IOException {
+    List<Snippet> snippets = new ArrayList<>();
+    for (Path document : DOCUMENTS) {
+      Matcher matcher = BLOCK.matcher(Files.readString(document));
+      while (matcher.find()) {
+        if (matcher.group(1).equals(language) && matcher.group(2).contains(word)) {
+          snippets.add(new Snippet(document, matcher.group(2)));
+        }
+      }
+    }
+    assertTrue(
+        snippets.stream().anyMatch(snippet -> snippet.document().equals(DOCUMENTS.getFirst())),
+        DOCUMENTS.getFirst() + " has a program in " + language);
+    return snippets;
+  }
+
+  private record Outcome(int exitCode, String output) {}
+
+  private static Outcome run(Path in, List<String> command) throws IOException {
+    Process process =
+        new ProcessBuilder(command).directory(in.toFile()).redirectErrorStream(true).start();
+    String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    try {
+      return new Outcome(process.waitFor(), output);
+    } catch (InterruptedException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static String succeed(Path in, List<String> command) throws IOException {
+    Outcome outcome = run(in, command);
+    assertEquals(0, outcome.exitCode(), command + ": " + outcome.output());
+    return outcome.output();
+  }
+
+  /**
+   * Runs a program in folders.
+   *
+   * @param escapes what the program may print in names besides them
+   */
+  private static void check(Snippet snippet, List<String> command, List<Case> cases, String escapes)
+      throws IOException {
+    for (Case c : cases) {
+      String output = succeed(c.folder(), command);
+      String line = output.lines().reduce((first, last) -> last).orElse("");
+      String what = snippet.document() + " in " + c.folder().getFileName() + ": " + output;
+      int space = line.lastIndexOf(' ');
+      assertTrue(space > 0, what);
+      String name = line.substring(0, space);
+      assertEquals(c.expected().name(), name.replace(escapes, ""), what);
+      assertEquals(
+          c.expected().probability(),
+          Double.parseDouble(line.substring(space + 1)),
+          TOLERANCE,
+          what);
+    }
+  }
+
+  @Test
+  void thePicturesTellPreprocessingsApart() {
+    // Were one class certain everywhere, wrong preprocessing would not be seen.
+    assertTrue(
+        CASES.stream().filter(c -> c.expected().probability() < 0.99).count() >= 4,
+        () -> CASES.toString());
+  }
+
+  @Test
+  void java() throws IOException {
+    JavaCompiler compiler = ToolProvider.getSystemJavaCompiler();
+    String classPath =
+        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
+    for (Snippet snippet : snippets("java", "Specialist")) {
+      String imports =
+          snippet
+              .text()
+              .lines()
+              .filter(l -> l.startsWith("import "))
+              .collect(Collectors.joining("\n"));
+      String statements =
+          snippet
+              .text()
+              .lines()
+              .filter(l -> !l.startsWith("import "))
+              .collect(Collectors.joining("\n"));
+      Path source =
+          Files.writeString(
+              folder.resolve("Snippet.java"),
+              imports
+                  + "\nclass Snippet {\n  public static void main(String[] arguments) {\n"
+                  + statements
+                  + "\n  }\n}\n");
+      StringWriter messages = new StringWriter();
+      try (StandardJavaFileManager files = compiler.getStandardFileManager(null, null, null)) {
+        boolean compiled =
+            compiler
+                .getTask(
+                    messages,
+                    files,
+                    null,
+                    List.of("-cp", classPath, "-d", folder.toString(), "-proc:none"),
+                    null,
+                    files.getJavaFileObjects(source))
+                .call();
+        assertTrue(compiled, snippet.document() + ": " + messages);
+      }
+      // Once, as it does nothing but call the API; without flags, so warnings come before the line.
+      check(
+          snippet,
+          List.of(
+              Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+              "-cp",
+              folder + java.io.File.pathSeparator + classPath,
+              "Snippet"),
+          CASES.subList(0, 1),
+          "");
+    }
+  }
+
+  @Test
+  void python() throws IOException {
+    assumeTrue(
+        works("python3", "-c", "import onnxruntime, numpy, PIL"),
+        "python3 with the packages onnxruntime, numpy and Pillow is not on PATH: the Python program"
+            + " is not run");
+    for (Snippet snippet : snippets("python", "onnxruntime")) {
+      Path script = Files.writeString(folder.resolve("snippet.py"), snippet.text());
+      check(snippet, List.of("python3", script.toString()), CASES, "");
+    }
+  }
+
+  @Test
+  void cpp() throws IOException {
+    assumeTrue(works("g++", "--version"), "g++ is not on PATH: the C++ program is not compiled");
+    List<String> flags = onnxRuntimeFlags().orElse(null);
+    assumeTrue(
+        flags != null,
+        "the C++ headers of ONNX Runtime are not here: set ONNXRUNTIME_HOME to the folder of a"
+            + " release of it (with include/ and lib/) to run the C++ program");
+    for (Snippet snippet : snippets("cpp", "Ort::")) {
+      Path source = Files.writeString(folder.resolve("snippet.cpp"), snippet.text());
+      Path program = folder.resolve("snippet");
+      List<String> command =
+          new ArrayList<>(
+              List.of("g++", "-std=c++17", source.toString(), "-o", program.toString()));
+      command.addAll(flags);
+      succeed(folder, command);
+      // The program prints names as JSON has them, with escapes.
+      check(snippet, List.of(program.toString()), CASES, "\\");
+    }
+  }
+
+  private static boolean works(String... command) {
+    try {
+      return run(Path.of("."), List.of(command)).exitCode() == 0;
+    } catch (IOException e) {
+      return false;
+    }
+  }
+
+  /** What g++ needs to find ONNX Runtime. */
+  private static Optional<List<String>> onnxRuntimeFlags() throws IOException {
+    String home = System.getenv("ONNXRUNTIME_HOME");
+    if (home != null) {
+      Path lib = Path.of(home, "lib").toAbsolutePath();
+      return Optional.of(
+          List.of(
+              "-I" + Path.of(home, "include").toAbsolutePath(),
+              "-L" + lib,
+              "-Wl,-rpath," + lib,
+              "-lonnxruntime"));
+    }
+    if (!works("pkg-config", "--exists", "libonnxruntime")) {
+      return Optional.empty();
+    }
+    String flags =
+        run(Path.of("."), List.of("pkg-config", "--cflags", "--libs", "libonnxruntime")).output();
+    return Optional.of(List.of(flags.strip().split("\\s+")));
+  }
+}

@@ -64,8 +64,8 @@ class SpecialistTest {
     Random random = new Random(5);
     List<Path> files = new ArrayList<>();
     for (int i = 0; i < count; i++) {
-      // Up to 64 pixels are resized straight to the crop, more to the short side first.
-      int side = 20 + 10 * (i % 10);
+      // Up to 8 pixels are resized straight to the crop, more to the short side first.
+      int side = 6 + 10 * (i % 10);
       files.add(folder.resolve("p%02d.png".formatted(i)));
       TinyTask.write(scaled(TinyTask.picture(random), side + 13, side), files.getLast());
     }

@@ -76,14 +76,15 @@ final class ClassifyCommand implements Callable<Integer> {
     int exitCode = 0;
     try (Specialist specialist = Specialist.open(Objects.requireNonNull(model), threads)) {
       List<Path> files = files(Objects.requireNonNull(images));
-      int width = files.stream().mapToInt(file -> file.toString().length()).max().orElse(0);
+      int fileWidth = longest(files);
+      int nameWidth = longest(specialist.classes());
       List<Entry> entries = new ArrayList<>();
       for (Path file : files) {
         try {
           Specialist.Prediction prediction = specialist.classify(file);
           entries.add(new Entry(file.toString(), prediction.classes(), null));
           if (!json) {
-            out.println(line(file, width, prediction));
+            out.println(line(file, fileWidth, nameWidth, prediction));
             out.flush();
           }
         } catch (TacoException e) {
@@ -103,6 +104,10 @@ final class ClassifyCommand implements Callable<Integer> {
     return exitCode;
   }
 
+  private static int longest(List<?> texts) {
+    return texts.stream().mapToInt(text -> text.toString().length()).max().orElse(0);
+  }
+
   private static List<Path> files(List<Path> images) {
     List<Path> files = new ArrayList<>();
     for (Path image : images) {
@@ -120,13 +125,15 @@ final class ClassifyCommand implements Callable<Integer> {
     return files;
   }
 
-  private String line(Path file, int width, Specialist.Prediction prediction) {
+  /** The file, then probability and name of each class, in columns. */
+  private String line(Path file, int fileWidth, int nameWidth, Specialist.Prediction prediction) {
     StringBuilder line = new StringBuilder(file.toString());
-    line.repeat(' ', width - line.length());
+    line.repeat(' ', fileWidth - line.length());
     for (Specialist.ClassProbability c :
         prediction.classes().subList(0, Math.min(top, prediction.classes().size()))) {
-      line.append(String.format(Locale.ROOT, "  %5.1f %% %s", 100 * c.probability(), c.name()));
+      line.append(String.format(Locale.ROOT, "  %5.1f %% ", 100 * c.probability()));
+      line.append(c.name()).repeat(' ', nameWidth - c.name().length());
     }
-    return line.toString();
+    return line.toString().stripTrailing();
   }
 }

@@ -261,7 +261,7 @@ final class Compression {
     double rate = tuning.rate();
     Tuning.Result tuned =
         tune("trial/", target, untuned, fewer, train, heldOut, tuning.passes(), rate, quiet);
-    if (tuned.report().bestPass() == 0 && recipe.tuneRate() == null && !isProbe()) {
+    if (tuned.report().bestPass() == 0 && tuning.hasUsualRate() && !isProbe()) {
       // Convolutional nets with folded BatchNorm often want smaller steps.
       rate *= SMALLER_STEPS;
       log.say(

@@ -1,24 +1,31 @@
 package org.taco4j;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.PropertyNamingStrategies;
+import com.fasterxml.jackson.databind.exc.InvalidFormatException;
+import com.fasterxml.jackson.databind.exc.MismatchedInputException;
 import com.fasterxml.jackson.databind.exc.UnrecognizedPropertyException;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import com.fasterxml.jackson.dataformat.yaml.YAMLFactory;
 import com.fasterxml.jackson.dataformat.yaml.YAMLGenerator;
 import java.io.IOException;
+import java.nio.charset.MalformedInputException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.stream.Collectors;
+import java.util.Set;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.solve.Damping;
@@ -35,6 +42,7 @@ import org.taco4j.solve.Solvers;
  * kebab case. What is null is not said; {@link #resolved} fills in the defaults. A recipe is read
  * from and written to YAML.
  *
+ * @param recipe a preset ({@link Recipes#names}) or a recipe file that this one goes before
  * @param model the dense ONNX file
  * @param data image folders of the task
  * @param classes folder or display names of the classes to keep; all of the folders where null
@@ -44,10 +52,38 @@ import org.taco4j.solve.Solvers;
  *     measured and nothing is fitted
  * @param testFraction fraction of each class that is set aside for the test where there is no test
  *     folder
- * @param solver name of the layer solver
+ * @param seed of everything random
+ * @param preset name of a preprocessing preset
+ * @param mean per channel, of values in 0..1
+ * @param std per channel, of values in 0..1
+ * @param resize short side, or width x height, or {@code none}
+ * @param crop side, or width x height
+ * @param filter resampling filter
+ * @param channelOrder {@code rgb} or {@code bgr}
+ * @param layout {@code nchw} or {@code nhwc}
+ * @param features a node behind which the model is cut and gets a new classifier for the folders of
+ *     the task, in alphabetical order
+ * @param finetunePasses over the calibration images, with the task loss, that the dense model gets
+ *     before anything else; 0 for none
+ * @param finetuneRate the learning rate of that at the start
+ * @param sparsity fraction of the weights to remove
  * @param pattern what is removed: {@code unstructured:0.8}, {@code 2:4}, {@code block4:0.8}, or
  *     without the fraction, which {@code sparsity} then gives
- * @param sparsity fraction of the weights to remove
+ * @param misfit {@code error} or {@code dense}: what becomes of layers whose input channels the
+ *     groups of the pattern do not divide
+ * @param structured fraction of the units of each hidden dimension to remove
+ * @param structures which hidden dimensions: {@code mlp}, {@code channels}, {@code heads}
+ * @param classifier {@code auto} (the last layer stays dense where it holds few of the weights),
+ *     {@code dense} or {@code prune}
+ * @param include globs over layer names: only these are pruned
+ * @param exclude globs over layer names: these are left dense
+ * @param layers what is different for some layers; the first rule that matches counts
+ * @param schedule {@code one-shot}, {@code gradual} (half of what remains at a time, tuned
+ *     between), {@code gmp} (the same by magnitude) or {@code lth} (the same with the weights that
+ *     stay taken back to the dense model's)
+ * @param scheduleSteps in how many steps, each leaving the same part of the weights; where null a
+ *     half at a time
+ * @param solver name of the layer solver
  * @param damping λ, relative to the mean of the Hessian's diagonal, or {@code auto}
  * @param search {@code none}, {@code swap} or {@code full}: the local search after the solver
  * @param timeBudget seconds of wall time for solving and searching
@@ -56,8 +92,6 @@ import org.taco4j.solve.Solvers;
  * @param bits of a weight, 2 to 8, where weights are quantised; null where they stay float
  * @param actOrder whether columns are quantised in the order of falling energy of their inputs
  * @param sweeps of coordinate descent over quantised weights
- * @param structured fraction of the units of each hidden dimension to remove
- * @param structures which hidden dimensions: {@code mlp}, {@code channels}, {@code heads}
  * @param reconstruct {@code sequential} (each layer on what the compressed layers before it give,
  *     towards the dense outputs) or {@code layerwise} (each layer on its own)
  * @param correct {@code mean-variance} or {@code none}: the channel correction after layer-wise
@@ -69,37 +103,14 @@ import org.taco4j.solve.Solvers;
  * @param tuneHoldOut {@code auto} (a quarter of the calibration images decides how long to tune, if
  *     at all, where there are enough) or {@code none} (all passes are done)
  * @param tuneCrop least part of an image's area that random crops keep
- * @param schedule {@code one-shot}, {@code gradual} (half of what remains at a time, tuned
- *     between), {@code gmp} (the same by magnitude) or {@code lth} (the same with the weights that
- *     stay taken back to the dense model's)
- * @param scheduleSteps in how many steps, each leaving the same part of the weights; where null a
- *     half at a time
- * @param features a node behind which the model is cut and gets a new classifier for the folders of
- *     the task, in alphabetical order
- * @param finetunePasses over the calibration images, with the task loss, that the dense model gets
- *     before anything else; 0 for none
- * @param finetuneRate the learning rate of that at the start
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
- * @param classifier {@code auto} (the last layer stays dense where it holds few of the weights),
- *     {@code dense} or {@code prune}
- * @param include globs over layer names: only these are pruned
- * @param exclude globs over layer names: these are left dense
- * @param layers what is different for some layers; the first rule that matches counts
- * @param preset name of a preprocessing preset
- * @param mean per channel, of values in 0..1
- * @param std per channel, of values in 0..1
- * @param resize short side, or width x height, or {@code none}
- * @param crop side, or width x height
- * @param filter resampling filter
- * @param channelOrder {@code rgb} or {@code bgr}
- * @param layout {@code nchw} or {@code nhwc}
- * @param seed of everything random
  * @param threads to compute with
  * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
  * @param backend {@code auto}, {@code scalar} or {@code simd}
  */
 @JsonInclude(JsonInclude.Include.NON_NULL)
 public record Recipe(
+    @Nullable String recipe,
     @Nullable String model,
     @Nullable List<String> data,
     @Nullable List<String> classes,
@@ -107,36 +118,7 @@ public record Recipe(
     @Nullable Integer shots,
     @Nullable String heldOut,
     @Nullable Double testFraction,
-    @Nullable String solver,
-    @Nullable String pattern,
-    @Nullable Double sparsity,
-    @Nullable String damping,
-    @Nullable String search,
-    @Nullable Double timeBudget,
-    @Nullable String refit,
-    @Nullable String precision,
-    @Nullable Integer bits,
-    @Nullable Boolean actOrder,
-    @Nullable Integer sweeps,
-    @Nullable Double structured,
-    @Nullable List<String> structures,
-    @Nullable String reconstruct,
-    @Nullable String correct,
-    @Nullable String tune,
-    @Nullable Integer tunePasses,
-    @Nullable Double tuneRate,
-    @Nullable String tuneHoldOut,
-    @Nullable Double tuneCrop,
-    @Nullable String schedule,
-    @Nullable Integer scheduleSteps,
-    @Nullable String features,
-    @Nullable Integer finetunePasses,
-    @Nullable Double finetuneRate,
-    @Nullable String comparePtc,
-    @Nullable String classifier,
-    @Nullable List<String> include,
-    @Nullable List<String> exclude,
-    @Nullable List<LayerRule> layers,
+    @Nullable Long seed,
     @Nullable String preset,
     @Nullable String mean,
     @Nullable String std,
@@ -145,7 +127,37 @@ public record Recipe(
     @Nullable String filter,
     @Nullable String channelOrder,
     @Nullable String layout,
-    @Nullable Long seed,
+    @Nullable String features,
+    @Nullable Integer finetunePasses,
+    @Nullable Double finetuneRate,
+    @Nullable Double sparsity,
+    @Nullable String pattern,
+    @Nullable String misfit,
+    @Nullable Double structured,
+    @Nullable List<String> structures,
+    @Nullable String classifier,
+    @Nullable List<String> include,
+    @Nullable List<String> exclude,
+    @Nullable List<LayerRule> layers,
+    @Nullable String schedule,
+    @Nullable Integer scheduleSteps,
+    @Nullable String solver,
+    @Nullable String damping,
+    @Nullable String search,
+    @Nullable Double timeBudget,
+    @Nullable String refit,
+    @Nullable String precision,
+    @Nullable Integer bits,
+    @Nullable Boolean actOrder,
+    @Nullable Integer sweeps,
+    @Nullable String reconstruct,
+    @Nullable String correct,
+    @Nullable String tune,
+    @Nullable Integer tunePasses,
+    @Nullable Double tuneRate,
+    @Nullable String tuneHoldOut,
+    @Nullable Double tuneCrop,
+    @Nullable String comparePtc,
     @Nullable Integer threads,
     @Nullable String memory,
     @Nullable String backend) {
@@ -193,7 +205,8 @@ public record Recipe(
                   .enable(YAMLGenerator.Feature.MINIMIZE_QUOTES)
                   .build())
           .setPropertyNamingStrategy(PropertyNamingStrategies.KEBAB_CASE)
-          .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES);
+          .enable(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES)
+          .enable(JsonParser.Feature.STRICT_DUPLICATE_DETECTION);
 
   /** The key of a specialist's metadata under which {@link #forProvenance} stands. */
   static final String METADATA_KEY = "taco4j.recipe";
@@ -221,6 +234,7 @@ public record Recipe(
             Map.entry("time-budget", SolverOptions.defaults().timeBudget()),
             Map.entry("refit", "ls"),
             Map.entry("precision", "auto"),
+            Map.entry("misfit", "error"),
             Map.entry("tune", "none"),
             Map.entry("classifier", "auto"),
             Map.entry("tune-hold-out", "auto"),
@@ -235,32 +249,59 @@ public record Recipe(
   /**
    * Reads a recipe from YAML.
    *
-   * @throws TacoException of kind USAGE for a file that is missing or no recipe, naming the key or
-   *     the line
+   * @throws TacoException of kind USAGE for a file that is missing or no recipe, naming the line
+   *     and the key
    */
   public static Recipe read(Path file) {
     try {
-      return parse(Files.readString(file));
-    } catch (UnrecognizedPropertyException e) {
+      return parse(file.toString(), Files.readString(file));
+    } catch (MalformedInputException e) {
       throw new TacoException(
           TacoException.Kind.USAGE,
-          file
-              + ": no recipe: there is no '"
-              + e.getPropertyName()
-              + "' here; known are "
-              + e.getKnownPropertyIds().stream()
-                  .map(String::valueOf)
-                  .sorted()
-                  .collect(Collectors.joining(", ")),
-          e);
-    } catch (JsonProcessingException e) {
-      throw new TacoException(
-          TacoException.Kind.USAGE,
-          file + ": no recipe" + lineOf(e) + ": " + e.getOriginalMessage(),
+          file + ": no recipe: it is not text in UTF-8; a recipe is YAML, such as `sparsity: 0.7`",
           e);
     } catch (IOException e) {
       throw new TacoException(
           TacoException.Kind.USAGE, file + ": the recipe cannot be read: " + e, e);
+    }
+  }
+
+  /**
+   * A recipe from YAML.
+   *
+   * @param source names the text in messages
+   */
+  static Recipe parse(String source, String yaml) {
+    try {
+      return parse(yaml);
+    } catch (UnrecognizedPropertyException e) {
+      List<String> known =
+          e.getKnownPropertyIds() == null
+              ? List.of()
+              : e.getKnownPropertyIds().stream().map(String::valueOf).sorted().toList();
+      String key = e.getPropertyName();
+      throw new TacoException(
+          TacoException.Kind.USAGE,
+          source
+              + lineOf(e)
+              + ": there is no key '"
+              + pathOf(e)
+              + "'"
+              + Suggestions.didYouMean(key, known)
+              + "; there are: "
+              + String.join(", ", known),
+          e);
+    } catch (JsonMappingException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE, source + lineOf(e) + ": " + wrongValue(e), e);
+    } catch (JsonProcessingException e) {
+      throw new TacoException(
+          TacoException.Kind.USAGE,
+          source
+              + lineOf(e)
+              + ": no recipe, which is YAML with a key on each line, such as `sparsity: 0.7`: "
+              + e.getOriginalMessage().lines().findFirst().orElse(""),
+          e);
     }
   }
 
@@ -271,10 +312,48 @@ public record Recipe(
         : YAML.readValue(yaml, Recipe.class);
   }
 
+  /** The key, and the value that it cannot have. */
+  private static String wrongValue(JsonMappingException e) {
+    if (e.getPath().isEmpty()) {
+      return "no recipe, which is YAML with a key on each line, such as `sparsity: 0.7`";
+    }
+    if (!(e instanceof MismatchedInputException mismatch) || mismatch.getTargetType() == null) {
+      return "'" + pathOf(e) + "': " + e.getOriginalMessage();
+    }
+    Class<?> type = mismatch.getTargetType();
+    String wanted =
+        type == Integer.class || type == Long.class
+            ? "a whole number"
+            : type == Double.class
+                ? "a number"
+                : type == Boolean.class
+                    ? "true or false"
+                    : type == String.class
+                        ? "one text"
+                        : type == LayerRule.class
+                            ? "a rule such as {match: \"*conv1*\", sparsity: 0.3}"
+                            : "a list, with a dash before each item";
+    Object value = e instanceof InvalidFormatException format ? format.getValue() : null;
+    return "'" + pathOf(e) + "' takes " + wanted + (value == null ? "" : ", not '" + value + "'");
+  }
+
+  /** Where in the recipe: {@code layers[1].sparsity}. */
+  private static String pathOf(JsonMappingException e) {
+    StringBuilder path = new StringBuilder();
+    for (JsonMappingException.Reference step : e.getPath()) {
+      if (step.getFieldName() == null) {
+        path.append('[').append(step.getIndex()).append(']');
+      } else {
+        path.append(path.isEmpty() ? "" : ".").append(step.getFieldName());
+      }
+    }
+    return path.toString();
+  }
+
   private static String lineOf(JsonProcessingException e) {
     return e.getLocation() == null || e.getLocation().getLineNr() < 1
         ? ""
-        : " (line " + e.getLocation().getLineNr() + ")";
+        : ", line " + e.getLocation().getLineNr();
   }
 
   /**
@@ -297,13 +376,27 @@ public record Recipe(
     }
   }
 
-  /** This recipe as YAML, in the order of the components. */
+  /** This recipe as YAML: its stages in order, each under a comment that names it. */
   public String toYaml() {
-    try {
-      return YAML.writeValueAsString(this);
-    } catch (JsonProcessingException e) {
-      throw new IllegalStateException(e);
+    ObjectNode tree = YAML.valueToTree(this);
+    StringBuilder text = new StringBuilder();
+    for (RecipeStage stage : RecipeStage.values()) {
+      ObjectNode part = YAML.createObjectNode();
+      for (String key : stage.keys()) {
+        if (tree.has(key)) {
+          part.set(key, tree.get(key));
+        }
+      }
+      if (!part.isEmpty()) {
+        text.append(text.isEmpty() ? "" : "\n").append("# ").append(stage.title()).append('\n');
+        try {
+          text.append(YAML.writeValueAsString(part));
+        } catch (JsonProcessingException e) {
+          throw new IllegalStateException(e);
+        }
+      }
     }
+    return text.toString();
   }
 
   /** This recipe as plain values, for a report. */
@@ -338,13 +431,26 @@ public record Recipe(
    *     value cannot be meant
    */
   public Recipe resolved() {
+    if (recipe != null) {
+      return overItsBase(new LinkedHashSet<>()).resolved();
+    }
     if (model == null) {
-      throw TacoException.usage("no model: name the dense ONNX file");
+      throw TacoException.usage(
+          "no model: name the dense ONNX file, as in `taco specialize model.onnx --data images"
+              + " --sparsity 0.6 --out specialist`");
     }
     if (data == null || data.isEmpty()) {
-      throw TacoException.usage("no images: name the task's image folder with --data");
+      throw TacoException.usage(
+          "no images: name the task's image folder, which has a folder for each class, with --data");
     }
     Recipe full = Schedule.defaults(this).overlaidWith(this);
+    full = Tuning.defaults(full).overlaidWith(full);
+    if (full.bits != null) {
+      full = empty().with("act-order", false).with("sweeps", 0).overlaidWith(full);
+    }
+    if (full.structured != null) {
+      full = empty().with("structures", StructuredPruning.USUAL_KINDS).overlaidWith(full);
+    }
     if (full.shots != null && full.shots < 0) {
       throw TacoException.usage("--shots must not be negative, it is " + full.shots);
     }
@@ -366,7 +472,11 @@ public record Recipe(
             ? full.reconstruct
             : require(full.solver).equals(Solvers.DEFAULT) ? SEQUENTIAL : LAYERWISE;
     if (!List.of(SEQUENTIAL, LAYERWISE).contains(how)) {
-      throw TacoException.usage("--reconstruct is sequential or layerwise, not '" + how + "'");
+      throw TacoException.usage(
+          "--reconstruct is sequential or layerwise, not '"
+              + how
+              + "'"
+              + Suggestions.didYouMean(how, List.of(SEQUENTIAL, LAYERWISE)));
     }
     if (full.correct != null && !List.of("mean-variance", "none").contains(full.correct)) {
       throw TacoException.usage("--correct is mean-variance or none, not '" + full.correct + "'");
@@ -388,6 +498,9 @@ public record Recipe(
         sparsity == null && pattern == null && (structured != null || bits != null);
     Pattern general =
         onlyOtherwiseCompressed ? new Pattern.Unstructured(0) : patternOf(pattern, sparsity, null);
+    if (!List.of("error", "dense").contains(require(full.misfit))) {
+      throw TacoException.usage("--misfit is error or dense, not '" + full.misfit + "'");
+    }
     if (structures != null && structured == null) {
       throw TacoException.usage("--structures is for --structured, which is not given");
     }
@@ -413,6 +526,28 @@ public record Recipe(
               + " --sparsity too, or no search");
     }
     return complete;
+  }
+
+  /**
+   * This recipe over the one that it builds on, and that over its own.
+   *
+   * @param seen names on the way here, which must not come again
+   */
+  private Recipe overItsBase(Set<String> seen) {
+    if (recipe == null) {
+      return this;
+    }
+    if (!seen.add(recipe)) {
+      throw TacoException.usage(
+          "recipes build on each other in a circle: "
+              + String.join(" on ", seen)
+              + " on "
+              + recipe);
+    }
+    Recipe base = Recipes.named(recipe).overItsBase(seen);
+    ObjectNode own = YAML.valueToTree(this);
+    own.remove("recipe");
+    return base.overlaidWith(YAML.convertValue(own, Recipe.class));
   }
 
   /** Options of solvers that do not run; a resolved recipe says the defaults of all. */
@@ -509,7 +644,8 @@ public record Recipe(
       };
     }
     if (fallback == null) {
-      throw TacoException.usage("no sparsity: say how much to prune, such as --sparsity 0.5");
+      throw TacoException.usage(
+          "no sparsity: say which part of the weights to remove, such as --sparsity 0.6; or a --pattern such as 2:4, --structured or --bits");
     }
     return fallback;
   }

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
 import java.util.Objects;
+import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.solve.Pattern;
 
@@ -65,7 +66,12 @@ final class Schedule {
     String how = String.valueOf(recipe.schedule());
     if (!WORDS.contains(how)) {
       throw TacoException.usage(
-          "--schedule is " + String.join(", ", WORDS) + "; not '" + how + "'");
+          "--schedule is "
+              + String.join(", ", WORDS)
+              + "; not '"
+              + how
+              + "'"
+              + Suggestions.didYouMean(how, WORDS));
     }
     Integer steps = recipe.scheduleSteps();
     if (!isAsked(recipe)) {

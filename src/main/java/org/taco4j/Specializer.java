@@ -90,6 +90,9 @@ final class Specializer {
   private final RunLog log;
   private final Notices notices;
 
+  /** Why layers that the pattern's groups do not divide stay dense, by layer. */
+  private final Map<String, String> misfits = new HashMap<>();
+
   /** Of a tuning that had to stop; the run fails, once its folder is there. */
   private Optional<String> failure = Optional.empty();
 
@@ -607,32 +610,17 @@ final class Specializer {
       throw TacoException.usage(
           "--include and --exclude leave no layer to prune; `taco inspect` lists the names");
     }
+    chosen = withoutMisfits(chosen, level);
     List<SolverPlan.Task> tasks = new ArrayList<>();
-    List<String> undividable = new ArrayList<>();
-    Set<String> patterns = new LinkedHashSet<>();
     for (Layer layer : chosen) {
       if (recipe.bits() != null) {
         WeightQuantization.requireSupport(model, layer);
       }
       Recipe.LayerChoice choice = recipe.choiceFor(layer.name());
       Pattern pattern = level.apply(choice.pattern());
-      int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
-      if (extent % pattern.groupSize() != 0) {
-        undividable.add(layer.name());
-        patterns.add(pattern + " (" + extent + " input channels)");
-      }
       HybridObcSolver.Shape shape =
           new HybridObcSolver.Shape(layer.rows(), layer.cols(), layer.groups(), pattern);
       tasks.add(new SolverPlan.Task(choice.solver(), shape));
-    }
-    if (!undividable.isEmpty()) {
-      throw TacoException.usage(
-          "the groups of a pattern must divide a layer's input channels, and do not for "
-              + String.join(", ", patterns)
-              + "; leave the layers dense with"
-              + undividable.stream()
-                  .map(name -> " --exclude '" + name + "'")
-                  .reduce("", String::concat));
     }
     List<Solver> solvers = SolverPlan.of(tasks, recipe.solverOptions());
     List<LayerWise.Plan> plans = new ArrayList<>();
@@ -650,6 +638,59 @@ final class Specializer {
     return plans;
   }
 
+  /**
+   * The layers whose input channels the groups of their patterns divide. The others stay dense, and
+   * are noted, where the recipe says so; else they are an error.
+   */
+  private List<Layer> withoutMisfits(List<Layer> chosen, UnaryOperator<Pattern> level) {
+    List<Layer> fitting = new ArrayList<>();
+    List<String> undividable = new ArrayList<>();
+    Set<String> patterns = new LinkedHashSet<>();
+    for (Layer layer : chosen) {
+      Pattern pattern = level.apply(recipe.choiceFor(layer.name()).pattern());
+      int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
+      if (extent % pattern.groupSize() == 0) {
+        fitting.add(layer);
+        continue;
+      }
+      undividable.add(layer.name());
+      patterns.add(pattern + " (" + extent + " input channels)");
+      if (leavesMisfitsDense()) {
+        String reason =
+            "its %d input channels are no multiple of %d, as the pattern %s needs (--misfit dense)"
+                .formatted(extent, pattern.groupSize(), pattern);
+        misfits.put(layer.name(), reason);
+        notices.add(
+            "misfit-left-dense",
+            layer.name(),
+            String.format(
+                Locale.ROOT, "stays dense with its %,d weights: %s", layer.parameters(), reason),
+            (double) layer.parameters());
+      }
+    }
+    if (!undividable.isEmpty() && !leavesMisfitsDense()) {
+      throw TacoException.usage(
+          "the groups of a pattern must divide a layer's input channels, and do not for "
+              + String.join(", ", patterns)
+              + "; leave such layers dense with --misfit dense, or these with"
+              + undividable.stream()
+                  .map(name -> " --exclude '" + name + "'")
+                  .reduce("", String::concat));
+    }
+    if (fitting.isEmpty()) {
+      throw TacoException.usage(
+          "the groups of "
+              + String.join(", ", patterns)
+              + " divide the input channels of no layer that is to be pruned; choose another"
+              + " --pattern");
+    }
+    return fitting;
+  }
+
+  private boolean leavesMisfitsDense() {
+    return "dense".equals(recipe.misfit());
+  }
+
   /** Notes which operators with weights are no layers here. */
   private void noteSkipped(OnnxModel model) {
     for (LayerDiscovery.Skipped skipped : LayerDiscovery.skipped(model)) {
@@ -661,31 +702,47 @@ final class Specializer {
     }
   }
 
-  /** Notes which layers stay as they are. */
+  /**
+   * Notes which layers stay as they are. The classifier is none of them: that it stays dense is a
+   * decision, and is said as one.
+   */
   private void noteLayersLeftDense(
       OnnxModel model, List<Layer> layers, List<LayerWise.Plan> plans) {
-    int leftDense = layers.size() - plans.size();
-    if (leftDense > 0) {
+    List<Layer> left =
+        layers.stream()
+            .filter(layer -> plans.stream().noneMatch(plan -> plan.layer().equals(layer)))
+            .toList();
+    List<Layer> noted =
+        left.stream()
+            .filter(layer -> !misfits.containsKey(layer.name()))
+            .filter(layer -> !leftOut(layer).equals(CLASSIFIER) || !layer.prunable())
+            .toList();
+    if (!noted.isEmpty()) {
       notices.add(
           "layers-left-dense",
           model.source(),
-          leftDense + " of " + layers.size() + " layers stay dense: " + reasons(layers, plans),
-          leftDense);
+          noted.size() + " of " + layers.size() + " layers stay dense: " + reasons(noted),
+          noted.size());
     }
+    left.stream()
+        .filter(layer -> layer.prunable() && leftOut(layer).equals(CLASSIFIER))
+        .forEach(layer -> log.say(layer.name() + " stays dense: it is " + CLASSIFIER));
   }
 
   /** Why a layer that could be pruned is not. */
   private String leftOut(Layer layer) {
+    String misfit = misfits.get(layer.name());
+    if (misfit != null) {
+      return misfit;
+    }
     return selection.chooses(layer.name()) ? CLASSIFIER : "left out by --include or --exclude";
   }
 
   /** Why layers are left dense, with how many for each reason. */
-  private String reasons(List<Layer> layers, List<LayerWise.Plan> plans) {
+  private String reasons(List<Layer> layers) {
     Map<String, Integer> counts = new LinkedHashMap<>();
     for (Layer layer : layers) {
-      if (plans.stream().noneMatch(plan -> plan.layer().equals(layer))) {
-        counts.merge(layer.whyNotPrunable().orElse(leftOut(layer)), 1, Integer::sum);
-      }
+      counts.merge(layer.whyNotPrunable().orElse(leftOut(layer)), 1, Integer::sum);
     }
     List<String> texts = new ArrayList<>();
     counts.forEach((reason, count) -> texts.add(count + " " + reason));

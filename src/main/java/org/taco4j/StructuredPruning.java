@@ -30,8 +30,7 @@ import org.taco4j.solve.Solvers;
  */
 final class StructuredPruning {
   /** Of TACO: hidden units of fully connected layers; and their like in convolutional nets. */
-  private static final Set<Structure.Kind> USUAL_KINDS =
-      Set.of(Structure.Kind.MLP, Structure.Kind.CHANNELS);
+  static final List<String> USUAL_KINDS = List.of("mlp", "channels");
 
   /**
    * A structure, and what is done to the layer that reads it.
@@ -164,12 +163,8 @@ final class StructuredPruning {
   }
 
   private static Set<Structure.Kind> kinds(Recipe recipe) {
-    List<String> words = recipe.structures();
-    if (words == null) {
-      return new TreeSet<>(USUAL_KINDS);
-    }
     Set<Structure.Kind> kinds = new TreeSet<>();
-    for (String word : words) {
+    for (String word : Objects.requireNonNull(recipe.structures())) {
       try {
         kinds.add(Structure.Kind.valueOf(word.toUpperCase(Locale.ROOT)));
       } catch (IllegalArgumentException e) {

@@ -8,6 +8,7 @@ import java.util.Objects;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
+import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.Augmentation;
@@ -62,11 +63,50 @@ final class Tuning {
     return !"none".equals(recipe.tune());
   }
 
+  /** What a recipe that asks for training does not say of it: the numbers of the method. */
+  static Recipe defaults(Recipe recipe) {
+    Recipe defaults = Recipe.empty();
+    String how = String.valueOf(recipe.tune());
+    if (how.equals("probe")) {
+      LinearProbe.Settings usual = LinearProbe.Settings.usual();
+      defaults =
+          defaults.with("tune-passes", usual.passes()).with("tune-rate", usual.learningRate());
+    } else if (WORDS.contains(how) && isAsked(recipe)) {
+      TuneSettings usual = usual(how);
+      defaults =
+          defaults
+              .with("tune-passes", usual.passes())
+              .with("tune-rate", usual.optimizer().learningRate());
+      if (usual.augmentation().isPresent()) {
+        defaults = defaults.with("tune-crop", usual.augmentation().get().minScale());
+      }
+    }
+    return recipe.finetunePasses() == null || recipe.finetunePasses() <= 0
+        ? defaults
+        : defaults.with("finetune-rate", FINETUNE_RATE);
+  }
+
+  private static TuneSettings usual(String method) {
+    return method.equals("taco-v1") ? TuneSettings.tacoV1() : TuneSettings.tacoTmlr();
+  }
+
+  /** Whether the learning rate is the method's own, of which a second trial may take a tenth. */
+  boolean hasUsualRate() {
+    Double usual = defaults(recipe).tuneRate();
+    return recipe.tuneRate() == null || recipe.tuneRate().equals(usual);
+  }
+
   /** Throws an exception of kind USAGE for what cannot be meant. */
   static void check(Recipe recipe) {
     String how = Objects.requireNonNull(recipe.tune());
     if (!WORDS.contains(how)) {
-      throw TacoException.usage("--tune is " + String.join(", ", WORDS) + "; not '" + how + "'");
+      throw TacoException.usage(
+          "--tune is "
+              + String.join(", ", WORDS)
+              + "; not '"
+              + how
+              + "'"
+              + Suggestions.didYouMean(how, WORDS));
     }
     if (!List.of("auto", "none").contains(String.valueOf(recipe.tuneHoldOut()))) {
       throw TacoException.usage(
@@ -102,8 +142,7 @@ final class Tuning {
 
   /** The settings of the tuner; without labels of the task there is no task loss. */
   private static TuneSettings settings(Recipe recipe, boolean labelled) {
-    TuneSettings settings =
-        "taco-v1".equals(recipe.tune()) ? TuneSettings.tacoV1() : TuneSettings.tacoTmlr();
+    TuneSettings settings = usual(String.valueOf(recipe.tune()));
     if (recipe.tunePasses() != null) {
       settings = settings.withPasses(recipe.tunePasses());
     }

@@ -23,7 +23,11 @@ import picocli.CommandLine.Parameters;
             + " Runtime on the CPU.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
-    footer = {"", "Example:", "  taco bench specialist/model.onnx --against resnet50.onnx"})
+    footer = {
+      "",
+      "Example:",
+      "  ${ROOT-COMMAND-NAME} bench specialist/model.onnx --against model.onnx"
+    })
 final class BenchCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "the compressed ONNX file")
   @Nullable Path model;

@@ -7,6 +7,7 @@ import me.tongfei.progressbar.ProgressBarBuilder;
 import me.tongfei.progressbar.ProgressBarStyle;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Progress;
+import org.taco4j.common.Notice;
 
 /** Progress on standard error: a bar with an ETA on a terminal, plain lines elsewhere. */
 final class ConsoleProgress implements Progress, AutoCloseable {
@@ -22,13 +23,7 @@ final class ConsoleProgress implements Progress, AutoCloseable {
 
   ConsoleProgress(PrintWriter err) {
     this.err = err;
-    this.terminal = isTerminal();
-  }
-
-  @SuppressWarnings("SystemConsoleNull") // whether it is null without a terminal differs by release
-  private static boolean isTerminal() {
-    java.io.Console console = System.console();
-    return console != null && console.isTerminal();
+    this.terminal = Terminal.isTerminal(Terminal.Stream.ERR);
   }
 
   @Override
@@ -71,6 +66,14 @@ final class ConsoleProgress implements Progress, AutoCloseable {
     if (bar != null) {
       bar.resume();
     }
+  }
+
+  @Override
+  public void notice(Notice notice) {
+    message(
+        Terminal.styled(Terminal.Stream.ERR, "yellow", "note:")
+            + " "
+            + Terminal.inUsersWords(notice.subject() + ": " + notice.message()));
   }
 
   private void line(String text) {

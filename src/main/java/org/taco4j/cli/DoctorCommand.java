@@ -16,7 +16,7 @@ import picocli.CommandLine.Option;
     name = "doctor",
     description = "Say what this machine has: processor, memory, backend and versions.",
     mixinStandardHelpOptions = true,
-    footer = {"", "Example:", "  taco doctor"})
+    footer = {"", "Example:", "  ${ROOT-COMMAND-NAME} doctor"})
 final class DoctorCommand implements Callable<Integer> {
   @Option(names = "--json", description = "print the result as JSON to standard output")
   boolean json;

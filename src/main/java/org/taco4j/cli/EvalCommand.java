@@ -21,7 +21,7 @@ import picocli.CommandLine.Parameters;
     description = "Measure the accuracy of a model, dense or specialist, on a task's test images.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
-    footer = {"", "Example:", "  taco eval specialist/model.onnx --data photos"})
+    footer = {"", "Example:", "  ${ROOT-COMMAND-NAME} eval specialist/model.onnx --data images"})
 final class EvalCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "an ONNX file")
   @Nullable Path model;

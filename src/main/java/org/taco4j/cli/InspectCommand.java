@@ -18,7 +18,7 @@ import picocli.CommandLine.Parameters;
     name = "inspect",
     description = "List a model's layers: shapes, weights, MACs, zeros, and what can be pruned.",
     mixinStandardHelpOptions = true,
-    footer = {"", "Example:", "  taco inspect resnet50.onnx"})
+    footer = {"", "Example:", "  ${ROOT-COMMAND-NAME} inspect model.onnx"})
 final class InspectCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "an ONNX file")
   @Nullable Path model;

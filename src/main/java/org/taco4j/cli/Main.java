@@ -1,13 +1,16 @@
 package org.taco4j.cli;
 
+import java.io.PrintWriter;
 import java.util.List;
 import java.util.Objects;
+import java.util.Optional;
 import org.jline.utils.Signals;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
 import org.taco4j.common.TacoException;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Help;
 import picocli.CommandLine.IVersionProvider;
 
 /** The command {@code taco}. */
@@ -24,10 +27,18 @@ import picocli.CommandLine.IVersionProvider;
       BenchCommand.class,
       InspectCommand.class,
       SolveCommand.class,
+      RecipesCommand.class,
       DoctorCommand.class,
+      CompletionCommand.class,
       CommandLine.HelpCommand.class,
     },
     footer = {
+      "",
+      "Examples:",
+      "  ${ROOT-COMMAND-NAME} specialize model.onnx --data images --shots 10 --sparsity 0.6 --out"
+          + " specialist",
+      "  ${ROOT-COMMAND-NAME} eval specialist/model.onnx --data images",
+      "  ${ROOT-COMMAND-NAME} specialize --help",
       "",
       "Exit codes: 0 ok, 2 usage, 3 model or operator, 4 data or preprocessing, 5 numerical result",
       "refused, 7 runtime or device unavailable, 130 interrupted (143 terminated),",
@@ -74,18 +85,37 @@ public final class Main implements Runnable {
 
   /** Runs the command line and returns its exit code. */
   static int run(String... args) {
-    CommandLine commandLine =
-        new CommandLine(new Main())
-            .setCaseInsensitiveEnumValuesAllowed(true)
-            .setUsageHelpWidth(100)
-            .setParameterExceptionHandler(Main::reportUsage)
-            .setExecutionExceptionHandler(Main::report);
+    CommandLine commandLine = commandLine();
     try {
       return commandLine.execute(args);
     } catch (OutOfMemoryError e) {
-      commandLine.getErr().println("taco: " + outOfMemory(e));
+      complain(commandLine, outOfMemory(e));
       return TacoException.Kind.RUNTIME.exitCode();
     }
+  }
+
+  /** The commands and how they are parsed, in the colours and the width of the terminal. */
+  static CommandLine commandLine() {
+    CommandLine commandLine =
+        new CommandLine(new Main())
+            .setCommandName(Terminal.command())
+            .setCaseInsensitiveEnumValuesAllowed(true)
+            .setUsageHelpWidth(Terminal.width())
+            .setColorScheme(Terminal.colorScheme())
+            .setParameterExceptionHandler(Main::reportUsage)
+            .setExecutionExceptionHandler(Main::report);
+    GroupedOptions.group(Objects.requireNonNull(commandLine.getSubcommands().get("specialize")));
+    return commandLine;
+  }
+
+  /** The one line that says what went wrong. */
+  private static void complain(CommandLine commandLine, String message) {
+    commandLine
+        .getErr()
+        .println(
+            Terminal.styled(Terminal.Stream.ERR, "bold,red", "taco:")
+                + " "
+                + Terminal.inUsersWords(message));
   }
 
   private static String outOfMemory(OutOfMemoryError error) {
@@ -99,30 +129,53 @@ public final class Main implements Runnable {
 
   @Override
   public void run() {
-    CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     throw new CommandLine.ParameterException(
-        commandLine, "name a command: " + String.join(", ", commandLine.getSubcommands().keySet()));
+        Objects.requireNonNull(spec).commandLine(), "name a command, such as specialize");
   }
 
-  /** Says what is wrong with the arguments without burying it under the whole help. */
+  /**
+   * Says what is wrong with the arguments without burying it under the whole help. Who named no
+   * command gets the overview, who left out what is needed a line of usage and an example.
+   */
   private static int reportUsage(CommandLine.ParameterException exception, String[] arguments) {
     CommandLine commandLine = exception.getCommandLine();
-    commandLine.getErr().println("taco: " + exception.getMessage());
-    CommandLine.UnmatchedArgumentException.printSuggestions(exception, commandLine.getErr());
-    commandLine
-        .getErr()
-        .println(
-            "`" + commandLine.getCommandSpec().qualifiedName() + " --help` lists what there is");
+    PrintWriter err = commandLine.getErr();
+    complain(commandLine, String.valueOf(exception.getMessage()));
+    if (commandLine.getParent() == null && arguments.length == 0) {
+      err.println();
+      commandLine.usage(err, Help.defaultColorScheme(Terminal.ansi(Terminal.Stream.ERR)));
+      return TacoException.Kind.USAGE.exitCode();
+    }
+    CommandLine.UnmatchedArgumentException.printSuggestions(exception, err);
+    if (exception instanceof CommandLine.MissingParameterException) {
+      Help help = commandLine.getHelp();
+      err.print("usage: " + help.synopsis("usage: ".length()));
+      example(commandLine).ifPresent(example -> err.println("such as: " + example));
+    }
+    err.println(
+        "`" + commandLine.getCommandSpec().qualifiedName() + " --help` lists what there is");
     return TacoException.Kind.USAGE.exitCode();
+  }
+
+  /** The first example in the help of a command. */
+  private static Optional<String> example(CommandLine commandLine) {
+    String command = commandLine.getCommandSpec().qualifiedName();
+    return commandLine
+        .getHelp()
+        .footer()
+        .lines()
+        .map(String::strip)
+        .filter(line -> line.startsWith(command + " "))
+        .findFirst();
   }
 
   private static int report(
       Exception exception, CommandLine commandLine, CommandLine.ParseResult parsed) {
     if (exception instanceof TacoException e) {
-      commandLine.getErr().println("taco: " + e.getMessage());
+      complain(commandLine, String.valueOf(e.getMessage()));
       return e.kind().exitCode();
     }
-    commandLine.getErr().println("taco: internal error, please report it:");
+    complain(commandLine, "internal error, please report it:");
     exception.printStackTrace(commandLine.getErr());
     return INTERNAL_ERROR;
   }

@@ -9,6 +9,7 @@ final class PreprocessingMixin {
   @Option(
       names = "--preset",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfPreset.class,
       description =
           "preprocessing preset: imagenet, imagenet-bicubic, cifar10, inception, raw255 or unit;"
               + " default: the model's metadata, else imagenet at the model's input size")
@@ -38,15 +39,21 @@ final class PreprocessingMixin {
   @Option(
       names = "--filter",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfFilter.class,
       description = "resampling filter: bilinear, bicubic, lanczos or nearest")
   @Nullable String filter;
 
-  @Option(names = "--channel-order", paramLabel = "ORDER", description = "rgb or bgr")
+  @Option(
+      names = "--channel-order",
+      paramLabel = "ORDER",
+      completionCandidates = Candidates.OfChannelOrder.class,
+      description = "rgb or bgr")
   @Nullable String channelOrder;
 
   @Option(
       names = "--layout",
       paramLabel = "LAYOUT",
+      completionCandidates = Candidates.OfLayout.class,
       description = "nchw or nhwc; default: read off the model's input")
   @Nullable String layout;
 

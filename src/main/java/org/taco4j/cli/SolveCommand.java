@@ -27,7 +27,7 @@ import picocli.CommandLine.Option;
       "",
       "Example, with X: [samples, cols] in Python:",
       "  H = (2 / len(X)) * (X.T @ X);  numpy.save('W.npy', W);  numpy.save('H.npy', H)",
-      "  taco solve --weights W.npy --hessian H.npy --pattern 2:4 --out What.npy"
+      "  ${ROOT-COMMAND-NAME} solve --weights W.npy --hessian H.npy --pattern 2:4 --out What.npy"
     })
 final class SolveCommand implements Callable<Integer> {
   @Option(
@@ -61,6 +61,7 @@ final class SolveCommand implements Callable<Integer> {
   @Option(
       names = "--pattern",
       paramLabel = "P",
+      completionCandidates = Candidates.OfPattern.class,
       description =
           "what is removed: unstructured:0.8, 2:4, block4:0.8, rows4:0.8, columns:0.5 or"
               + " columns:0.5:group=9; the fraction may be left to --sparsity. With --bits alone"
@@ -84,6 +85,7 @@ final class SolveCommand implements Callable<Integer> {
   @Option(
       names = "--solver",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfSolver.class,
       description =
           "a layer solver; an unknown name lists those there are (" + Solvers.DEFAULT + ")")
   String solver = Solvers.DEFAULT;
@@ -119,6 +121,7 @@ final class SolveCommand implements Callable<Integer> {
   @Option(
       names = "--backend",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfBackend.class,
       description = "numerical kernels: auto (default), simd or scalar")
   String backend = "auto";
 

@@ -13,6 +13,7 @@ final class SolverMixin {
   @Option(
       names = "--search",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfSearch.class,
       description =
           "local search over masks after the solver: none, swap (exchange kept and removed weights"
               + " while the error falls) or full (and perturb, and move budget between rows)")
@@ -29,12 +30,14 @@ final class SolverMixin {
   @Option(
       names = "--refit",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfRefit.class,
       description = "how adaprune fits the weights that stay: ls (least squares) or adam")
   @Nullable String refit;
 
   @Option(
       names = "--precision",
       paramLabel = "TYPE",
+      completionCandidates = Candidates.OfPrecision.class,
       description =
           "of obc: auto (default: float64 to 1000 columns, beyond that float32, and float64 for rows in"
               + " which that breaks down), float32 or float64")

@@ -2,7 +2,6 @@ package org.taco4j.cli;
 
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Locale;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Recipe;
@@ -23,12 +22,15 @@ import picocli.CommandLine.Parameters;
             + " measure it against the dense model.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
+    customSynopsis = "${COMMAND-FULL-NAME} MODEL --data=DIR --sparsity=S --out=DIR [OPTIONS]",
     footer = {
       "",
-      "Example:",
-      "  taco specialize resnet50.onnx --data photos --shots 10 --sparsity 0.6 --out specialist",
-      "  taco specialize vit.onnx --data photos --shots 10 --sparsity 0.8 --tune taco-tmlr"
-          + " --tune-passes 6 --out specialist"
+      "Examples:",
+      "  ${ROOT-COMMAND-NAME} specialize model.onnx --data images --shots 10 --sparsity 0.6 --out"
+          + " specialist",
+      "  ${ROOT-COMMAND-NAME} specialize model.onnx --data images --recipe taco-tmlr --sparsity 0.8"
+          + " --out tuned",
+      "  ${ROOT-COMMAND-NAME} specialize --recipe specialist/recipe.resolved.yaml --out again",
     })
 final class SpecializeCommand implements Callable<Integer> {
   @Parameters(
@@ -65,11 +67,22 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--pattern",
       paramLabel = "P",
+      completionCandidates = Candidates.OfPattern.class,
       description =
           "what is removed: unstructured (default), N:M such as 2:4, block4 (neighbouring inputs),"
               + " rows4 (neighbouring outputs) or columns; with its sparsity as in block4:0.8, or"
               + " with --sparsity")
   @Nullable String pattern;
+
+  @Option(
+      names = "--misfit",
+      paramLabel = "HOW",
+      completionCandidates = Candidates.OfMisfit.class,
+      description =
+          "layers whose input channels the groups of the pattern do not divide, such as a first"
+              + " convolution with 2:4: error (default), or dense: they stay so, and a note names"
+              + " each")
+  @Nullable String misfit;
 
   @Option(
       names = "--structured",
@@ -81,6 +94,7 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--structures",
       paramLabel = "KIND",
       split = ",",
+      completionCandidates = Candidates.OfStructures.class,
       description =
           "which hidden dimensions --structured is for: mlp, channels, heads; default: mlp,channels")
   @Nullable List<String> structures;
@@ -88,6 +102,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--solver",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfSolver.class,
       description =
           "hybrid (default: exact OBC, for layers beyond the time budget FastOBC's mask and swaps),"
               + " obc, fast (FastOBC = SparseGPT), adaprune, ziplm (whole columns), gptq"
@@ -118,6 +133,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--held-out",
       paramLabel = "N",
+      completionCandidates = Candidates.OfAutoOrNone.class,
       description =
           "images per class on which layer errors are measured: auto (default), none or a number")
   @Nullable String heldOut;
@@ -141,6 +157,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--reconstruct",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfReconstruct.class,
       description =
           "sequential (default with --solver hybrid: each layer is solved on what the layers"
               + " compressed before it give, towards the dense model's outputs) or layerwise (each on"
@@ -150,6 +167,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--correct",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfCorrect.class,
       description =
           "channel correction after --reconstruct layerwise: mean-variance (default there) matches"
               + " each output channel's mean and variance to the dense model's; none")
@@ -158,6 +176,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--tune",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfTune.class,
       description =
           "train after compression, zeros stay zero: none (default), probe (the classifier only),"
               + " taco-v1 (towards the dense logits, images as they are) or taco-tmlr (labels, dense"
@@ -179,6 +198,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--tune-hold-out",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfAutoOrNone.class,
       description =
           "auto (default: a quarter of the calibration images decides how long to tune, if at all,"
               + " where there are enough) or none (all passes are done)")
@@ -193,6 +213,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--schedule",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfSchedule.class,
       description =
           "one-shot (default), or step by step, tuned by --tune after each: gradual (half of the"
               + " weights that remain at a time, by --solver and --reconstruct), gmp (the same by"
@@ -242,6 +263,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--classifier",
       paramLabel = "HOW",
+      completionCandidates = Candidates.OfClassifier.class,
       description =
           "the last layer: auto (default: it stays dense where it holds no more than 5 %% of the"
               + " weights), dense or prune")
@@ -263,11 +285,14 @@ final class SpecializeCommand implements Callable<Integer> {
 
   @Option(
       names = "--recipe",
-      paramLabel = "FILE",
+      paramLabel = "FILE|NAME",
+      completionCandidates = Candidates.OfRecipe.class,
       description =
-          "read options from YAML, under the same names; options given here go before it."
-              + " 'layers' there is a list of {match, sparsity, pattern, solver}")
-  @Nullable Path recipeFile;
+          "read options from a YAML file, under the same names, or take those of a preset:"
+              + " ${COMPLETION-CANDIDATES}; the command 'recipes' says what each is for. Options"
+              + " given here go before it. In the file 'layers' is a list of {match, sparsity,"
+              + " pattern, solver}, and 'recipe' names one to build on")
+  @Nullable String recipe;
 
   @Option(names = "--seed", paramLabel = "N", description = "seed of everything random (0)")
   @Nullable Long seed;
@@ -288,6 +313,7 @@ final class SpecializeCommand implements Callable<Integer> {
   @Option(
       names = "--backend",
       paramLabel = "NAME",
+      completionCandidates = Candidates.OfBackend.class,
       description = "numerical kernels: auto (default), simd or scalar")
   @Nullable String backend;
 
@@ -299,22 +325,26 @@ final class SpecializeCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     CommandLine commandLine = java.util.Objects.requireNonNull(spec).commandLine();
-    Recipe recipe = recipeFile == null ? Recipe.empty() : Recipe.read(recipeFile);
     Path folder = java.util.Objects.requireNonNull(out);
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {
-      RunReport report = Taco.run(recipe.overlaidWith(options()), folder, overwrite, progress);
+      RunReport report = Taco.run(options(), folder, overwrite, progress);
       progress.endStage();
-      summarize(report, folder, commandLine.getErr());
       if (json) {
+        new ResultTable(commandLine.getErr(), Terminal.Stream.ERR).print(report);
         commandLine.getOut().print(ReportFiles.toJson(report));
-        commandLine.getOut().flush();
+      } else {
+        new ResultTable(commandLine.getOut(), Terminal.Stream.OUT).print(report);
       }
+      commandLine.getOut().flush();
+      commandLine.getErr().printf("%nwritten to %s; start with MODEL_CARD.md%n", folder);
+      commandLine.getErr().flush();
     }
     return 0;
   }
 
   private Recipe options() {
     return new Recipe(
+        recipe,
         model == null ? null : model.toString(),
         data == null ? null : data.stream().map(Path::toString).toList(),
         classes,
@@ -322,36 +352,7 @@ final class SpecializeCommand implements Callable<Integer> {
         shots,
         heldOut,
         testFraction,
-        solver,
-        pattern,
-        sparsity,
-        damping,
-        solverOptions.search,
-        solverOptions.timeBudget,
-        solverOptions.refit,
-        solverOptions.precision,
-        solverOptions.bits,
-        solverOptions.actOrder,
-        solverOptions.sweeps,
-        structured,
-        structures,
-        reconstruct,
-        correct,
-        tune,
-        tunePasses,
-        tuneRate,
-        tuneHoldOut,
-        tuneCrop,
-        schedule,
-        scheduleSteps,
-        features,
-        finetunePasses,
-        finetuneRate,
-        comparePtc == null ? null : comparePtc.toString(),
-        classifier,
-        include,
-        exclude,
-        null,
+        seed,
         preprocessing.preset,
         preprocessing.mean,
         preprocessing.std,
@@ -360,67 +361,39 @@ final class SpecializeCommand implements Callable<Integer> {
         preprocessing.filter,
         preprocessing.channelOrder,
         preprocessing.layout,
-        seed,
+        features,
+        finetunePasses,
+        finetuneRate,
+        sparsity,
+        pattern,
+        misfit,
+        structured,
+        structures,
+        classifier,
+        include,
+        exclude,
+        null,
+        schedule,
+        scheduleSteps,
+        solver,
+        damping,
+        solverOptions.search,
+        solverOptions.timeBudget,
+        solverOptions.refit,
+        solverOptions.precision,
+        solverOptions.bits,
+        solverOptions.actOrder,
+        solverOptions.sweeps,
+        reconstruct,
+        correct,
+        tune,
+        tunePasses,
+        tuneRate,
+        tuneHoldOut,
+        tuneCrop,
+        comparePtc == null ? null : comparePtc.toString(),
         threads,
         memory,
         backend);
-  }
-
-  private static void summarize(RunReport report, Path folder, java.io.PrintWriter err) {
-    RunReport.ModelResult dense = report.dense();
-    RunReport.ModelResult compressed = report.compressed();
-    err.printf(Locale.ROOT, "%n%-18s %22s %22s%n", "", "dense", "compressed");
-    err.printf(Locale.ROOT, "%-18s %22s %22s%n", "top-1", accuracy(dense), accuracy(compressed));
-    if (report.tuning() != null && report.untuned() != null) {
-      err.printf(
-          Locale.ROOT,
-          "%-18s %22s %22s%n",
-          "before tuning",
-          "",
-          "%.1f %%".formatted(100 * report.untuned().top1()));
-    }
-    if (report.ptc() != null) {
-      err.printf(
-          Locale.ROOT,
-          "%-18s %22s %22s%n",
-          "PTC, not TACO",
-          "",
-          "%.1f %%".formatted(100 * report.ptc().task().ptc().top1()));
-    }
-    err.printf(
-        Locale.ROOT,
-        "%-18s %,22d %,22d   (%.1f %% sparse)%n",
-        "non-zero weights",
-        dense.nonZeroWeights(),
-        compressed.nonZeroWeights(),
-        100 * report.sparsity());
-    err.printf(
-        Locale.ROOT,
-        "%-18s %19.2f MB %19.2f MB%n",
-        "gzipped file",
-        dense.gzipBytes() / 1e6,
-        compressed.gzipBytes() / 1e6);
-    err.printf(
-        Locale.ROOT,
-        "%-18s %19.2f ms %19.2f ms   (%.2fx; 5th to 95th percentile %.2f to %.2f)%n",
-        "latency p50",
-        report.latency().dense().p50Millis(),
-        report.latency().compressed().p50Millis(),
-        report.latency().ratio(),
-        report.latency().ratioLow(),
-        report.latency().ratioHigh());
-    err.printf("%nwritten to %s; start with MODEL_CARD.md%n", folder);
-    err.flush();
-  }
-
-  private static String accuracy(RunReport.ModelResult result) {
-    return result.top1() == null || result.top1Low() == null || result.top1High() == null
-        ? "not measured"
-        : String.format(
-            Locale.ROOT,
-            "%.1f %% (%.1f to %.1f)",
-            100 * result.top1(),
-            100 * result.top1Low(),
-            100 * result.top1High());
   }
 }

@@ -196,8 +196,8 @@ public final class LayerWise {
           "dead-columns",
           compressed.source(),
           dead
-              + " layer inputs were zero on every calibration image (layers.csv has the numbers per"
-              + " layer)",
+              + " layer inputs are zero on every calibration image: what their weights are for does"
+              + " not show there; more varied images make them fewer (deadColumns in layers.csv)",
           dead);
     }
     List<Outcome> inOrder =

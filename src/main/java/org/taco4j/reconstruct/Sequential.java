@@ -269,8 +269,9 @@ public final class Sequential {
             "dead-columns",
             compressed.source(),
             dead
-                + " layer inputs were the same on every calibration image (layers.csv has the"
-                + " numbers per layer)",
+                + " layer inputs do not vary over the calibration images: what their weights are for"
+                + " does not show there, and biases take up what they add; more varied images make"
+                + " them fewer (deadColumns in layers.csv)",
             dead);
       }
     }

@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.compute.Backend;
 
@@ -84,7 +85,8 @@ public final class Solvers {
     Constructor constructor = ALL.get(name);
     if (constructor == null) {
       throw TacoException.usage(
-          "no solver '%s'; there are: %s".formatted(name, String.join(", ", names())));
+          "no solver '%s'%s; there are: %s"
+              .formatted(name, Suggestions.didYouMean(name, names()), String.join(", ", names())));
     }
     return constructor;
   }

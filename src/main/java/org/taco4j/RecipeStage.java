@@ -1,0 +1,84 @@
+package org.taco4j;
+
+import java.util.List;
+
+/** The parts of a recipe in the order in which they count, and the keys of each. */
+public enum RecipeStage {
+  /** Which model, which classes, which images. */
+  TASK(
+      "task and images",
+      "recipe",
+      "model",
+      "data",
+      "classes",
+      "labels",
+      "shots",
+      "held-out",
+      "test-fraction",
+      "seed"),
+  /** What is made of an image before it is fed. */
+  PREPROCESSING(
+      "preprocessing",
+      "preset",
+      "mean",
+      "std",
+      "resize",
+      "crop",
+      "filter",
+      "channel-order",
+      "layout"),
+  /** What is done to the dense model first. */
+  TRANSFER("transfer", "features", "finetune-passes", "finetune-rate"),
+  /** Which weights or units go, and how many. */
+  REMOVE(
+      "what to remove",
+      "sparsity",
+      "pattern",
+      "misfit",
+      "structured",
+      "structures",
+      "classifier",
+      "include",
+      "exclude",
+      "layers",
+      "schedule",
+      "schedule-steps"),
+  /** What decides which weights go, and what the others become. */
+  SOLVER(
+      "solver",
+      "solver",
+      "damping",
+      "search",
+      "time-budget",
+      "refit",
+      "precision",
+      "bits",
+      "act-order",
+      "sweeps"),
+  /** On what, and towards what, layers are solved. */
+  RECONSTRUCTION("reconstruction", "reconstruct", "correct"),
+  /** Training after compression. */
+  TUNING("tuning", "tune", "tune-passes", "tune-rate", "tune-hold-out", "tune-crop"),
+  /** What is compressed beside the specialist. */
+  COMPARISON("comparison", "compare-ptc"),
+  /** What changes no result. */
+  MACHINE("this machine", "threads", "memory", "backend");
+
+  private final String title;
+  private final List<String> keys;
+
+  RecipeStage(String title, String... keys) {
+    this.title = title;
+    this.keys = List.of(keys);
+  }
+
+  /** The heading, for people. */
+  public String title() {
+    return title;
+  }
+
+  /** Options and keys of recipes. */
+  public List<String> keys() {
+    return keys;
+  }
+}

@@ -1,0 +1,108 @@
+package org.taco4j.cli;
+
+import java.io.PrintWriter;
+import java.util.Locale;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.report.RunReport;
+
+/** What a run ends with: dense against compressed, and what changed. */
+final class ResultTable {
+  private static final String BETTER = "green";
+  private static final String WORSE = "red";
+
+  /** In a ratio of latencies, less is noise. */
+  private static final double NOTABLE = 0.05;
+
+  private final PrintWriter to;
+  private final Terminal.Stream stream;
+
+  ResultTable(PrintWriter to, Terminal.Stream stream) {
+    this.to = to;
+    this.stream = stream;
+  }
+
+  void print(RunReport report) {
+    RunReport.ModelResult dense = report.dense();
+    RunReport.ModelResult compressed = report.compressed();
+    to.println();
+    to.println(
+        Terminal.styled(stream, "bold", "%-18s %22s %22s".formatted("", "dense", "compressed")));
+    row("top-1", accuracy(dense), accuracy(compressed), accuracyChange(dense, compressed));
+    if (report.tuning() != null && report.untuned() != null) {
+      row("before tuning", "", percent(report.untuned().top1()), "");
+    }
+    if (report.ptc() != null) {
+      row("PTC, not TACO", "", percent(report.ptc().task().ptc().top1()), "");
+    }
+    row(
+        "non-zero weights",
+        number("%,d", dense.nonZeroWeights()),
+        number("%,d", compressed.nonZeroWeights()),
+        styled(BETTER, number("(%.1f %% sparse)", 100 * report.sparsity())));
+    double size = (double) compressed.gzipBytes() / dense.gzipBytes() - 1;
+    row(
+        "gzipped file",
+        number("%.2f MB", dense.gzipBytes() / 1e6),
+        number("%.2f MB", compressed.gzipBytes() / 1e6),
+        styled(size < 0 ? BETTER : WORSE, number("(%+.0f %%)", 100 * size)));
+    RunReport.Latency latency = report.latency();
+    String times = number("(%.2fx", latency.ratio());
+    row(
+        "latency p50",
+        number("%.2f ms", latency.dense().p50Millis()),
+        number("%.2f ms", latency.compressed().p50Millis()),
+        styled(
+                latency.ratio() > 1 + NOTABLE
+                    ? BETTER
+                    : latency.ratio() < 1 - NOTABLE ? WORSE : null,
+                times)
+            + String.format(
+                Locale.ROOT,
+                "; 5th to 95th percentile %.2f to %.2f)",
+                latency.ratioLow(),
+                latency.ratioHigh()));
+    to.flush();
+  }
+
+  private void row(String name, String dense, String compressed, String change) {
+    to.println("%-18s %22s %22s   %s".formatted(name, dense, compressed, change).stripTrailing());
+  }
+
+  private String styled(@Nullable String style, String text) {
+    return style == null ? text : Terminal.styled(stream, style, text);
+  }
+
+  private static String number(String format, Object value) {
+    return String.format(Locale.ROOT, format, value);
+  }
+
+  private static String percent(double fraction) {
+    return number("%.1f %%", 100 * fraction);
+  }
+
+  /** In points; coloured where it lies outside the dense model's interval. */
+  private String accuracyChange(RunReport.ModelResult dense, RunReport.ModelResult compressed) {
+    if (dense.top1() == null
+        || compressed.top1() == null
+        || dense.top1Low() == null
+        || dense.top1High() == null) {
+      return "";
+    }
+    String style =
+        compressed.top1() < dense.top1Low()
+            ? WORSE
+            : compressed.top1() > dense.top1High() ? BETTER : null;
+    return styled(style, number("(%+.1f points)", 100 * (compressed.top1() - dense.top1())));
+  }
+
+  private static String accuracy(RunReport.ModelResult result) {
+    return result.top1() == null || result.top1Low() == null || result.top1High() == null
+        ? "not measured"
+        : String.format(
+            Locale.ROOT,
+            "%.1f %% (%.1f to %.1f)",
+            100 * result.top1(),
+            100 * result.top1Low(),
+            100 * result.top1High());
+  }
+}

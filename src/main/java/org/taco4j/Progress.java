@@ -30,6 +30,12 @@ public interface Progress {
   /** One more step of the stage is done. */
   void step(String what);
 
+  /**
+   * How far the stage, or its next step, has got, in words such as {@code "320 of 750 images"}; may
+   * be called often, and nothing is lost where it is not shown.
+   */
+  default void within(String what) {}
+
   /** Something that the user should read, one line. */
   void message(String text);
 

@@ -44,6 +44,11 @@ final class RunLog {
     progress.step(name);
   }
 
+  /** How far the part, or its next step, has got; not worth a line of the log. */
+  void within(String what) {
+    progress.within(what);
+  }
+
   /** All lines of the log. */
   String text() {
     return String.join("\n", lines) + "\n";

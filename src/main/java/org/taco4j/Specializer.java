@@ -134,10 +134,11 @@ final class Specializer {
 
   private RunReport run(RunFolder folder, Workers workers) {
     long begin = System.nanoTime();
+    log.stage("reading " + recipe.model(), 0);
     Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
     Backend backend = choice.backend();
-    // Backends has said so to the console.
     log.write("backend " + backend.description() + " (" + choice.reason() + ")");
+    log.say("backend " + backend.name() + ", " + workers.threads() + " threads");
 
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
@@ -237,8 +238,9 @@ final class Specializer {
     Accuracy beforeFinetuning = null;
     double finetuneSeconds = 0;
     if (Objects.requireNonNull(recipe.finetunePasses()) > 0) {
+      log.stage("accuracy before fine-tuning", 0);
       try (Session session = Session.open(pretrained, 1)) {
-        beforeFinetuning = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+        beforeFinetuning = evaluate(session, input, test, outputsOfTask, workers);
       }
       log.say("before fine-tuning: " + describe(beforeFinetuning));
       long finetuneStart = System.nanoTime();
@@ -254,7 +256,7 @@ final class Specializer {
     log.stage("dense accuracy", 0);
     Accuracy denseAccuracy;
     try (Session session = Session.open(dense, 1)) {
-      denseAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+      denseAccuracy = evaluate(session, input, test, outputsOfTask, workers);
     }
     double evaluateSeconds = secondsSince(start);
     log.say("dense: " + describe(denseAccuracy));
@@ -303,13 +305,14 @@ final class Specializer {
     Accuracy compressedAccuracy;
     OnnxModel specialist = OnnxModel.read(written);
     try (Session session = Session.open(written, 1)) {
-      compressedAccuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+      compressedAccuracy = evaluate(session, input, test, outputsOfTask, workers);
     }
     log.say("compressed: " + describe(compressedAccuracy));
     RunReport.TopOne untuned = null;
     if (result.untuned() != null) {
+      log.stage("accuracy before tuning", 0);
       try (Session session = Session.open(result.untuned(), 1)) {
-        Accuracy accuracy = Evaluator.evaluate(session, input, test, outputsOfTask, workers).task();
+        Accuracy accuracy = evaluate(session, input, test, outputsOfTask, workers);
         log.say("before tuning: " + describe(accuracy));
         untuned = topOne(accuracy);
       }
@@ -387,6 +390,22 @@ final class Specializer {
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
         recipe.toMap());
+  }
+
+  private Accuracy evaluate(
+      Session session,
+      ModelInput input,
+      ImageBatches images,
+      List<Integer> outputs,
+      Workers workers) {
+    return Evaluator.evaluate(
+            session,
+            input,
+            images,
+            outputs,
+            workers,
+            done -> log.within(done + " of " + images.size() + " images"))
+        .task();
   }
 
   /** The copy that is compressed on generic images, and what becomes of it. */

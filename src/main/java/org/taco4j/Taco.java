@@ -283,7 +283,14 @@ public final class Taco {
       ImageBatches images =
           new ImageBatches(data.test(), new Preprocessor(preprocessing), batch, workers, notices);
       progress.stage("evaluating " + data.test().size() + " images", 0);
-      Evaluator.Result result = Evaluator.evaluate(session, input, images, indices, workers);
+      Evaluator.Result result =
+          Evaluator.evaluate(
+              session,
+              input,
+              images,
+              indices,
+              workers,
+              done -> progress.within(done + " of " + images.size() + " images"));
       Accuracy task = result.task();
       Accuracy all = result.all();
       return new EvalResult(

@@ -357,6 +357,11 @@ final class Tuning {
     }
 
     @Override
+    public void images(int pass, int done, int of) {
+      log.within("pass " + pass + ", " + done + " of " + of + " images");
+    }
+
+    @Override
     public void pass(TuneReport.Pass pass) {
       StringBuilder text = new StringBuilder("pass " + pass.pass());
       append(text, "loss", pass.train());

@@ -2,6 +2,7 @@ package org.taco4j.bench;
 
 import java.util.List;
 import java.util.Map;
+import java.util.function.IntConsumer;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.ImageBatches;
@@ -37,6 +38,21 @@ public final class Evaluator {
       ImageBatches images,
       List<Integer> outputs,
       Workers workers) {
+    return evaluate(session, input, images, outputs, workers, done -> {});
+  }
+
+  /**
+   * {@link #evaluate(Session, ModelInput, ImageBatches, List, Workers)}.
+   *
+   * @param progress is told how many images are done, time and again
+   */
+  public static Result evaluate(
+      Session session,
+      ModelInput input,
+      ImageBatches images,
+      List<Integer> outputs,
+      Workers workers,
+      IntConsumer progress) {
     int[] totals = new int[5];
     images.forEachWave(
         workers.threads(),
@@ -50,6 +66,7 @@ public final class Evaluator {
               totals[i] += count[i];
             }
           }
+          progress.accept(totals[0]);
         });
     return new Result(
         new Accuracy(totals[0], totals[1], totals[2]),

@@ -27,7 +27,7 @@ public final class Backends {
   public record Choice(Backend backend, String reason) {}
 
   /**
-   * Chooses and logs the choice.
+   * Chooses; a choice that is worse than was to be hoped for is logged as a warning.
    *
    * @param request {@code "auto"}, {@code "scalar"} or {@code "simd"}
    * @throws TacoException of kind RUNTIME where {@code "simd"} was asked for and cannot be had, of
@@ -55,7 +55,12 @@ public final class Backends {
               throw TacoException.usage(
                   "no backend '%s'; there are: auto, scalar, simd".formatted(request));
         };
-    LOG.log(Level.INFO, "backend {0} ({1})", choice.backend.description(), choice.reason);
+    boolean slower = request.equals("auto") && choice.backend instanceof ScalarBackend;
+    LOG.log(
+        slower ? Level.WARNING : Level.DEBUG,
+        "backend {0} ({1})",
+        choice.backend.description(),
+        choice.reason);
     return choice;
   }
 

@@ -20,6 +20,13 @@ public interface TuneListener {
    */
   void begin(int passes, int done);
 
+  /**
+   * Some images of a pass are done.
+   *
+   * @param of images of the pass
+   */
+  default void images(int pass, int done, int of) {}
+
   /** A pass is done, and saved where there is a place; pass 0 is the untuned model. */
   void pass(TuneReport.Pass pass);
 }

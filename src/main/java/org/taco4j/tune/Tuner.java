@@ -305,7 +305,7 @@ public final class Tuner {
               stop = Stop.EARLY;
               break;
             }
-            finish(pass(pass), checkpoint, listener);
+            finish(pass(pass, listener), checkpoint, listener);
           }
         } catch (NotFinite e) {
           stop = Stop.NOT_FINITE;
@@ -415,7 +415,7 @@ public final class Tuner {
           Optional.ofNullable(failure));
     }
 
-    private Pass pass(int pass) throws NotFinite {
+    private Pass pass(int pass, TuneListener listener) throws NotFinite {
       long start = System.nanoTime();
       double rate = rate();
       int[] order = TrainingImages.order(train.size(), settings.seed(), pass);
@@ -427,6 +427,7 @@ public final class Tuner {
         }
         int[] images = Arrays.copyOfRange(order, first, Math.min(order.length, first + batch));
         sums = sums.plus(step(images, pass));
+        listener.images(pass, first + images.length, order.length);
       }
       return new Pass(
           pass, rate, sums.means(settings.objective()), evaluate(pass), secondsSince(start));

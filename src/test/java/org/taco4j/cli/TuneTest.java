@@ -379,7 +379,8 @@ class TuneTest {
     assertEquals(0, zeros(dense.resolve("model.onnx")).getLast());
     assertTrue(
         report(dense).path("layers").get(3).path("whyDense").asText().contains("classifier"));
-    assertTrue(codes(dense).contains("layers-left-dense"));
+    assertFalse(codes(dense).contains("layers-left-dense"), "a decision, not a shortfall");
+    assertTrue(Files.readString(dense.resolve("run.log")).contains("head stays dense: it is the"));
   }
 
   @ParameterizedTest

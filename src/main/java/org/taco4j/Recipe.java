@@ -2,7 +2,9 @@ package org.taco4j;
 
 import com.fasterxml.jackson.annotation.JsonInclude;
 import com.fasterxml.jackson.core.JsonParser;
+import com.fasterxml.jackson.core.JsonPointer;
 import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.core.JsonToken;
 import com.fasterxml.jackson.databind.DeserializationFeature;
 import com.fasterxml.jackson.databind.JsonMappingException;
 import com.fasterxml.jackson.databind.JsonNode;
@@ -283,7 +285,7 @@ public record Recipe(
       throw new TacoException(
           TacoException.Kind.USAGE,
           source
-              + lineOf(e)
+              + lineOf(yaml, e)
               + ": there is no key '"
               + pathOf(e)
               + "'"
@@ -293,7 +295,7 @@ public record Recipe(
           e);
     } catch (JsonMappingException e) {
       throw new TacoException(
-          TacoException.Kind.USAGE, source + lineOf(e) + ": " + wrongValue(e), e);
+          TacoException.Kind.USAGE, source + lineOf(yaml, e) + ": " + wrongValue(e), e);
     } catch (JsonProcessingException e) {
       throw new TacoException(
           TacoException.Kind.USAGE,
@@ -348,6 +350,31 @@ public record Recipe(
       }
     }
     return path.toString();
+  }
+
+  /** The line of the key that an exception is about. Jackson knows where it stopped reading. */
+  private static String lineOf(String yaml, JsonMappingException e) {
+    JsonPointer wanted = JsonPointer.empty();
+    for (JsonMappingException.Reference step : e.getPath()) {
+      wanted =
+          step.getFieldName() == null
+              ? wanted.appendIndex(step.getIndex())
+              : wanted.appendProperty(step.getFieldName());
+    }
+    try (JsonParser parser = YAML.createParser(yaml)) {
+      while (parser.nextToken() != null) {
+        if (parser.currentToken() != JsonToken.END_OBJECT
+            && parser.currentToken() != JsonToken.END_ARRAY
+            && parser.getParsingContext().pathAsPointer().equals(wanted)
+            && !wanted.matches()) {
+          return ", line " + parser.currentTokenLocation().getLineNr();
+        }
+      }
+    } catch (IOException unreadable) {
+      // The line is a courtesy; what is wrong is said all the same.
+      return lineOf(e);
+    }
+    return lineOf(e);
   }
 
   private static String lineOf(JsonProcessingException e) {
@@ -420,6 +447,15 @@ public record Recipe(
               .replaceFirst("^((?:block|rows)\\d+):.*$", "$1")
               .replaceFirst("^columns:[.\\d]+(?=$|:)", "columns")
               .replaceFirst("^(unstructured:)?[.\\d]+$", "unstructured"));
+    }
+    if (tune != null && other.tune != null && !other.tune.equals(tune)) {
+      // Numbers that were given for one method are none for another.
+      ObjectNode said = YAML.valueToTree(other);
+      for (String number : List.of("tune-passes", "tune-rate", "tune-crop")) {
+        if (!said.has(number)) {
+          merged.remove(number);
+        }
+      }
     }
     return YAML.convertValue(merged, Recipe.class);
   }

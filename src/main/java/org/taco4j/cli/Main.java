@@ -140,7 +140,11 @@ public final class Main implements Runnable {
   private static int reportUsage(CommandLine.ParameterException exception, String[] arguments) {
     CommandLine commandLine = exception.getCommandLine();
     PrintWriter err = commandLine.getErr();
-    complain(commandLine, String.valueOf(exception.getMessage()));
+    complain(
+        commandLine,
+        String.valueOf(exception.getMessage())
+            .replace(" is not a double", " is no number")
+            .replace(" is not an int", " is no whole number"));
     if (commandLine.getParent() == null && arguments.length == 0) {
       err.println();
       commandLine.usage(err, Help.defaultColorScheme(Terminal.ansi(Terminal.Stream.ERR)));

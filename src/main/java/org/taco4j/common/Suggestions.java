@@ -7,7 +7,7 @@ import java.util.Optional;
 
 /** What somebody may have meant who wrote a word that there is not. */
 public final class Suggestions {
-  /** A word is near where no more than one letter in so many is another. */
+  /** A word is near where no more than one letter in so many, begun or whole, is another. */
   private static final int LETTERS_PER_MISTAKE = 3;
 
   private Suggestions() {}
@@ -19,7 +19,7 @@ public final class Suggestions {
    */
   public static Optional<String> nearest(String written, Collection<String> words) {
     String wanted = written.toLowerCase(Locale.ROOT);
-    int most = Math.max(1, wanted.length() / LETTERS_PER_MISTAKE);
+    int most = Math.ceilDiv(wanted.length(), LETTERS_PER_MISTAKE);
     Optional<String> near =
         words.stream()
             .filter(word -> distance(wanted, word.toLowerCase(Locale.ROOT)) <= most)

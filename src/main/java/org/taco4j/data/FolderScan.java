@@ -108,13 +108,19 @@ final class FolderScan {
 
   private static List<Found> classesIn(Path root, Notices notices) {
     if (!Files.isDirectory(root)) {
-      throw TacoException.data(root + ": there is no such data folder");
+      throw TacoException.data(
+          root
+              + ": there is no such folder; --data takes one that has a folder of images for each class");
     }
     Map<String, List<ClassFolder>> folders = classFolders(root, notices);
     Path table = root.resolve(CLASSES_TABLE);
     if (folders.isEmpty()) {
       throw TacoException.data(
-          root + ": there are no class folders in it; one folder of images a class is expected");
+          root
+              + ": there are no class folders in it; put the images of each class into a folder of"
+              + " its own, such as "
+              + root.resolve("cat").resolve("1.jpg")
+              + ", or these into train/ and test/");
     }
     List<Found> found = new ArrayList<>();
     if (!Files.exists(table)) {

@@ -156,7 +156,7 @@ final class ModelReader {
     if (start.startsWith("PK")) {
       return " (this is a zip archive, such as PyTorch writes: export the model to ONNX first)";
     }
-    return "";
+    return " (fetch the file again; a model of PyTorch becomes ONNX with torch.onnx.export)";
   }
 
   private void checkVersions(ModelProto proto) {

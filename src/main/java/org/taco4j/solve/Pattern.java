@@ -190,8 +190,13 @@ public sealed interface Pattern {
   private static void checkSparsity(double sparsity) {
     if (!(sparsity >= 0 && sparsity < 1)) {
       throw TacoException.usage(
-          "sparsity %s: the fraction of weights to remove must be at least 0 and less than 1"
-              .formatted(decimal(sparsity)));
+          "sparsity %s: the fraction of weights to remove must be at least 0 and less than 1%s"
+              .formatted(
+                  decimal(sparsity),
+                  sparsity > 1 && sparsity < Syntax.PERCENT
+                      ? "; %s %% are %s"
+                          .formatted(decimal(sparsity), decimal(sparsity / Syntax.PERCENT))
+                      : ""));
     }
   }
 
@@ -203,6 +208,9 @@ public sealed interface Pattern {
 
   /** What {@link #parse} accepts. */
   final class Syntax {
+    /** Who writes 60 means 0.6. */
+    private static final double PERCENT = 100;
+
     private static final String NUMBER = "[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?";
 
     private static final java.util.regex.Pattern PATTERN =

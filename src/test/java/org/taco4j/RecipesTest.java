@@ -110,10 +110,11 @@ class RecipesTest {
   @ParameterizedTest
   @CsvSource(
       delimiter = '|',
+      quoteCharacter = '"',
       value = {
         "sparsity: 0.5\\nshot: 3 | line 2 | no key 'shot' (did you mean 'shots'?)",
         "shots: many | line 1 | 'shots' takes a whole number, not 'many'",
-        "# c\\n\\nsparsity: [1] | line 3 | 'sparsity' takes a number",
+        "seed: 1\\n\\nsparsity: [1] | line 3 | 'sparsity' takes a number",
         "layers:\\n- match: a\\n- mach: b\\n  solver: obc | line 3 | no key 'layers[1].mach' (did you mean 'match'?)",
         "shots: 3\\nshots: 4 | line 2 | shots",
         "just words | line 1 | no recipe",

@@ -1,12 +1,15 @@
 package org.taco4j.cli;
 
 import java.io.PrintWriter;
+import java.util.List;
 import java.util.Objects;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import picocli.AutoComplete;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Model.OptionSpec;
 
 /** {@code taco completion}. */
 @Command(
@@ -32,8 +35,31 @@ final class CompletionCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     PrintWriter out = Objects.requireNonNull(spec).commandLine().getOut();
-    out.print(AutoComplete.bash(NAME, Main.commandLine().setCommandName(NAME)));
+    CommandLine all = Main.commandLine().setCommandName(NAME);
+    all.getSubcommands().values().forEach(CompletionCommand::labelByName);
+    out.print(withFilesForRecipes(AutoComplete.bash(NAME, all)));
     out.flush();
     return 0;
+  }
+
+  /**
+   * Picocli's script keeps the words of an option in a variable that is named after the label of
+   * its value, which several options share: NAME, HOW. So each gets its own.
+   */
+  private static void labelByName(CommandLine command) {
+    CommandSpec spec = command.getCommandSpec();
+    for (OptionSpec option : List.copyOf(spec.options())) {
+      if (option.completionCandidates() != null) {
+        spec.remove(option);
+        spec.addOption(OptionSpec.builder(option).paramLabel(option.longestName()).build());
+      }
+    }
+  }
+
+  /** An option of words has no files in picocli's script; {@code --recipe} takes both. */
+  private static String withFilesForRecipes(String script) {
+    return script.replaceFirst(
+        "(local recipe_option_args=\\([^)]*)\\)",
+        "$1 \\$(compgen -f -- \"\\${COMP_WORDS[COMP_CWORD]}\"))");
   }
 }

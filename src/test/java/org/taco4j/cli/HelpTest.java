@@ -203,7 +203,7 @@ class HelpTest {
                     + "); COMP_CWORD="
                     + (words.length - 1)
                     + "; _complete_taco; printf '%s\\n' \"${COMPREPLY[@]}\"")
-            .redirectErrorStream(true)
+            .redirectError(ProcessBuilder.Redirect.DISCARD)
             .start();
     String printed = new String(bash.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertTrue(bash.waitFor(20, TimeUnit.SECONDS));
@@ -221,6 +221,16 @@ class HelpTest {
     assertEquals(
         List.of("taco-v1", "taco-tmlr"),
         completions(script, "taco", "specialize", "--tune", "taco"));
+    assertTrue(
+        completions(script, "taco", "specialize", "--search", "")
+            .containsAll(List.of("none", "swap", "full")),
+        "each option has words of its own");
+    Path file = Files.createFile(folder.resolve("own.yaml"));
+    assertEquals(
+        List.of(file.toString()),
+        completions(script, "taco", "specialize", "--recipe", folder.resolve("ow").toString()));
+    assertTrue(
+        completions(script, "taco", "specialize", "--recipe", "int").contains("int8-block4"));
     assertTrue(completions(script, "taco", "recipes", "int").contains("int8-block4"));
   }
 }

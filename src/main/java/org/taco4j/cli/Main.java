@@ -140,6 +140,8 @@ public final class Main implements Runnable {
   private static int reportUsage(CommandLine.ParameterException exception, String[] arguments) {
     CommandLine commandLine = exception.getCommandLine();
     PrintWriter err = commandLine.getErr();
+    // What help goes here goes to another stream than usually.
+    commandLine.setColorScheme(Help.defaultColorScheme(Terminal.ansi(Terminal.Stream.ERR)));
     complain(
         commandLine,
         String.valueOf(exception.getMessage())
@@ -147,7 +149,7 @@ public final class Main implements Runnable {
             .replace(" is not an int", " is no whole number"));
     if (commandLine.getParent() == null && arguments.length == 0) {
       err.println();
-      commandLine.usage(err, Help.defaultColorScheme(Terminal.ansi(Terminal.Stream.ERR)));
+      commandLine.usage(err);
       return TacoException.Kind.USAGE.exitCode();
     }
     CommandLine.UnmatchedArgumentException.printSuggestions(exception, err);

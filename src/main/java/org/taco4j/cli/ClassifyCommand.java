@@ -28,7 +28,11 @@ import picocli.CommandLine.Parameters;
     },
     mixinStandardHelpOptions = true,
     sortOptions = false,
-    footer = {"", "Example:", "  taco classify specialist/model.onnx photo.jpg more-photos"})
+    footer = {
+      "",
+      "Example:",
+      "  ${ROOT-COMMAND-NAME} classify specialist/model.onnx photo.jpg more-photos"
+    })
 final class ClassifyCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "the model.onnx of a run folder")
   @Nullable Path model;

@@ -240,7 +240,7 @@ final class Specializer {
     if (Objects.requireNonNull(recipe.finetunePasses()) > 0) {
       log.stage("accuracy before fine-tuning", 0);
       try (Session session = Session.open(pretrained, 1)) {
-        beforeFinetuning = evaluate(session, input, test, outputsOfTask, workers);
+        beforeFinetuning = evaluate(session, input, test, outputsOfTask, workers).task();
       }
       log.say("before fine-tuning: " + describe(beforeFinetuning));
       long finetuneStart = System.nanoTime();
@@ -254,10 +254,11 @@ final class Specializer {
 
     long start = System.nanoTime();
     log.stage("dense accuracy", 0);
-    Accuracy denseAccuracy;
+    Evaluator.Result onDense;
     try (Session session = Session.open(dense, 1)) {
-      denseAccuracy = evaluate(session, input, test, outputsOfTask, workers);
+      onDense = evaluate(session, input, test, outputsOfTask, workers);
     }
+    Accuracy denseAccuracy = onDense.task();
     double evaluateSeconds = secondsSince(start);
     log.say("dense: " + describe(denseAccuracy));
     checkAboveChance(denseAccuracy, data.classes().size(), preprocessing);
@@ -302,17 +303,18 @@ final class Specializer {
 
     start = System.nanoTime();
     log.stage("compressed accuracy", 0);
-    Accuracy compressedAccuracy;
+    Evaluator.Result onCompressed;
     OnnxModel specialist = OnnxModel.read(written);
     try (Session session = Session.open(written, 1)) {
-      compressedAccuracy = evaluate(session, input, test, outputsOfTask, workers);
+      onCompressed = evaluate(session, input, test, outputsOfTask, workers);
     }
+    Accuracy compressedAccuracy = onCompressed.task();
     log.say("compressed: " + describe(compressedAccuracy));
     RunReport.TopOne untuned = null;
     if (result.untuned() != null) {
       log.stage("accuracy before tuning", 0);
       try (Session session = Session.open(result.untuned(), 1)) {
-        Accuracy accuracy = evaluate(session, input, test, outputsOfTask, workers);
+        Accuracy accuracy = evaluate(session, input, test, outputsOfTask, workers).task();
         log.say("before tuning: " + describe(accuracy));
         untuned = topOne(accuracy);
       }
@@ -389,23 +391,24 @@ final class Specializer {
         layerReports,
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
+        ModelContract.of(preprocessing, specialist),
+        TestPredictions.report(onDense.predictions(), onCompressed.predictions(), folder),
         recipe.toMap());
   }
 
-  private Accuracy evaluate(
+  private Evaluator.Result evaluate(
       Session session,
       ModelInput input,
       ImageBatches images,
       List<Integer> outputs,
       Workers workers) {
     return Evaluator.evaluate(
-            session,
-            input,
-            images,
-            outputs,
-            workers,
-            done -> log.within(done + " of " + images.size() + " images"))
-        .task();
+        session,
+        input,
+        images,
+        outputs,
+        workers,
+        done -> log.within(done + " of " + images.size() + " images"));
   }
 
   /** The copy that is compressed on generic images, and what becomes of it. */

@@ -1,11 +1,13 @@
 package org.taco4j.bench;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.function.IntConsumer;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.ImageBatches;
+import org.taco4j.data.ImageFile;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
 import org.taco4j.runtime.Tensor;
@@ -22,8 +24,24 @@ public final class Evaluator {
    *
    * @param task only the task's outputs compete
    * @param all all outputs compete
+   * @param predictions what each image was taken for, only the task's outputs competing; in the
+   *     order of the images
    */
-  public record Result(Accuracy task, Accuracy all) {}
+  public record Result(Accuracy task, Accuracy all, List<Prediction> predictions) {}
+
+  /**
+   * What an image was taken for. Classes are positions in the task's list.
+   *
+   * @param file the image, with its true class
+   * @param predicted the class of the highest score
+   * @param probability of that class, among the task's
+   */
+  public record Prediction(ImageFile file, int predicted, double probability) {
+    /** Whether that is what the image shows. */
+    public boolean isRight() {
+      return predicted == file.classIndex();
+    }
+  }
 
   /**
    * Classifies images.
@@ -54,27 +72,38 @@ public final class Evaluator {
       Workers workers,
       IntConsumer progress) {
     int[] totals = new int[5];
+    List<Prediction> predictions = new ArrayList<>();
     images.forEachWave(
         workers.threads(),
         wave -> {
-          int[][] counts = new int[wave.size()][];
+          Batch[] batches = new Batch[wave.size()];
           workers.forEach(
               wave.size(),
-              i -> counts[i] = count(session, input, wave.get(i), images.imageShape(), outputs));
-          for (int[] count : counts) {
+              i ->
+                  batches[i] = classify(session, input, wave.get(i), images.imageShape(), outputs));
+          for (Batch batch : batches) {
             for (int i = 0; i < totals.length; i++) {
-              totals[i] += count[i];
+              totals[i] += batch.counts()[i];
             }
+            predictions.addAll(batch.predictions());
           }
           progress.accept(totals[0]);
         });
     return new Result(
         new Accuracy(totals[0], totals[1], totals[2]),
-        new Accuracy(totals[0], totals[3], totals[4]));
+        new Accuracy(totals[0], totals[3], totals[4]),
+        List.copyOf(predictions));
   }
 
-  /** {images, top-1 and top-5 over the task, top-1 and top-5 over all outputs}. */
-  private static int[] count(
+  /**
+   * A batch that was classified.
+   *
+   * @param counts {images, top-1 and top-5 over the task, top-1 and top-5 over all outputs}
+   */
+  @SuppressWarnings("ArrayRecordComponent") // Summed up at once, never compared.
+  private record Batch(int[] counts, List<Prediction> predictions) {}
+
+  private static Batch classify(
       Session session,
       ModelInput input,
       ImageBatches.Batch batch,
@@ -88,6 +117,7 @@ public final class Evaluator {
       int rows = Math.toIntExact(scores.shape()[0]);
       int classes = values.length / rows;
       int[] counts = new int[5];
+      List<Prediction> predictions = new ArrayList<>(batch.count());
       for (int i = 0; i < batch.count(); i++) {
         int truth = outputs.get(batch.classIndices()[i]);
         if (truth >= classes) {
@@ -115,8 +145,9 @@ public final class Evaluator {
         counts[2] += aheadInTask < FIVE ? 1 : 0;
         counts[3] += aheadOfAll == 0 ? 1 : 0;
         counts[4] += aheadOfAll < FIVE ? 1 : 0;
+        predictions.add(prediction(values, at, classes, outputs, batch.files().get(i)));
       }
-      return counts;
+      return new Batch(counts, predictions);
     } finally {
       feed.values().forEach(Tensor::close);
       results.values().forEach(Tensor::close);
@@ -126,5 +157,39 @@ public final class Evaluator {
   /** Whether output o beats the true one; among equals the lower index wins, as in argmax. */
   private static boolean isAhead(float[] values, int at, int o, int truth, float score) {
     return values[at + o] > score || (values[at + o] == score && o < truth);
+  }
+
+  /** The class of the highest score, and its share of the task's probability. */
+  private static Prediction prediction(
+      float[] values, int at, int classes, List<Integer> outputs, ImageFile file) {
+    int best = 0;
+    for (int o = 1; o < outputs.size(); o++) {
+      int leader = outputs.get(best);
+      if (isAhead(values, at, outputs.get(o), leader, values[at + leader])) {
+        best = o;
+      }
+    }
+    boolean isDistribution = isDistribution(values, at, classes);
+    float highest = values[at + outputs.get(best)];
+    double sum = 0;
+    for (int output : outputs) {
+      float score = values[at + output];
+      sum += isDistribution ? score : Math.exp(score - highest);
+    }
+    double probability = isDistribution ? highest / sum : 1 / sum;
+    return new Prediction(file, best, Double.isFinite(probability) ? probability : 0);
+  }
+
+  /** Whether the model ends in a softmax: its scores are probabilities, not logits. */
+  private static boolean isDistribution(float[] values, int at, int classes) {
+    double sum = 0;
+    for (int o = 0; o < classes; o++) {
+      float value = values[at + o];
+      if (!(value >= 0 && value <= 1)) {
+        return false;
+      }
+      sum += value;
+    }
+    return Math.abs(sum - 1) < 1e-3;
   }
 }

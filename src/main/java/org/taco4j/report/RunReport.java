@@ -22,6 +22,8 @@ import org.taco4j.common.Notice;
  * @param ptc the comparison with a copy compressed on generic images; null where none was asked for
  * @param structures hidden dimensions that were made smaller
  * @param structuresLeft layers that keep all their outputs where structured pruning was asked for
+ * @param contract how to feed the compressed model; null in reports of versions before it
+ * @param predictions what both models took the test images for; null where there are none
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
  */
 @JsonInclude(JsonInclude.Include.ALWAYS)
@@ -46,6 +48,8 @@ public record RunReport(
     List<LayerReport> layers,
     List<Notice> notices,
     Machine machine,
+    @Nullable Contract contract,
+    @Nullable Predictions predictions,
     Map<String, Object> recipe) {
 
   /** The version of the schema that this class writes. */
@@ -351,4 +355,72 @@ public record RunReport(
    */
   public record Machine(
       String os, String cpu, int cores, long memoryBytes, String java, String backend) {}
+
+  /**
+   * How to feed the compressed model, for programs and for the snippets of report.html.
+   *
+   * @param input name of its input
+   * @param inputShape of it, as in the file; -1 for what is free
+   * @param output name of its output, a score for each class of the task
+   * @param width columns of the input
+   * @param height rows of the input
+   * @param resize short side, width x height, or {@code none}
+   * @param directBelow images with a short side of at most this many pixels are resized straight to
+   *     the input; 0 for none
+   * @param filter of the resampling
+   * @param mean red, green, blue; of values in 0..1
+   * @param std red, green, blue; of values in 0..1
+   * @param channelOrder {@code rgb} or {@code bgr}
+   * @param layout {@code nchw} or {@code nhwc}
+   */
+  public record Contract(
+      String input,
+      List<Long> inputShape,
+      String output,
+      int width,
+      int height,
+      String resize,
+      int directBelow,
+      String filter,
+      List<Float> mean,
+      List<Float> std,
+      String channelOrder,
+      String layout) {}
+
+  /**
+   * What dense and compressed model took the test images for, only the task's classes competing.
+   * Classes are positions in {@link Task#classes}.
+   *
+   * @param bothRight images on which both are right
+   * @param onlyDenseRight images that compression lost
+   * @param onlyCompressedRight images that it gained
+   * @param bothWrong images on which neither is right
+   * @param dense its confusion matrix without zeros
+   * @param compressed its confusion matrix without zeros
+   * @param examples some of the images, those first on which the two disagree
+   */
+  public record Predictions(
+      int bothRight,
+      int onlyDenseRight,
+      int onlyCompressedRight,
+      int bothWrong,
+      List<Confusion> dense,
+      List<Confusion> compressed,
+      List<Example> examples) {}
+
+  /** How many images of class {@code actual} were taken for {@code predicted}. */
+  public record Confusion(int actual, int predicted, int count) {}
+
+  /**
+   * A test image.
+   *
+   * @param file class folder and name of the image
+   * @param thumbnail a small JPEG of it, relative to the run folder
+   * @param actual its class
+   */
+  public record Example(
+      String file, String thumbnail, int actual, Guess dense, Guess compressed) {}
+
+  /** What a model took an image for, and its probability among the task's classes. */
+  public record Guess(int predicted, double probability) {}
 }

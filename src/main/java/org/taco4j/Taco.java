@@ -27,6 +27,8 @@ import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.TensorInfo;
+import org.taco4j.report.Overview;
+import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.Session;
@@ -91,6 +93,40 @@ public final class Taco {
    */
   public static Pattern pattern(@Nullable String pattern, @Nullable Double sparsity) {
     return Recipe.patternOf(pattern, sparsity, null);
+  }
+
+  /**
+   * Writes the page of a run again, from its {@code report.json} and thumbnails.
+   *
+   * @param run a folder that {@link #run} wrote
+   * @throws TacoException of kind USAGE for a folder that is no run's; of kind DATA for a report
+   *     that is damaged or of another version
+   */
+  public static void report(Path run, Path file) {
+    ReportFiles.writePage(run, file);
+  }
+
+  /**
+   * Writes one page over several runs: a table, and accuracy against sparsity.
+   *
+   * @param title of the page; null for a plain one
+   * @param introduction a paragraph under it; null for none
+   * @throws TacoException as {@link #report}
+   */
+  public static void overview(
+      List<Path> runs, Path file, @Nullable String title, @Nullable String introduction) {
+    Overview.of(runs).write(file, title, introduction);
+  }
+
+  /**
+   * Writes the chart of accuracy against sparsity over several runs as an SVG file, which is light
+   * or dark as its reader's screen is.
+   *
+   * @throws TacoException as {@link #report}; of kind DATA also where the runs are of different
+   *     dense models or tasks, or nothing was measured
+   */
+  public static void overviewChart(List<Path> runs, Path file) {
+    Overview.of(runs).writeChart(file);
   }
 
   /**

@@ -104,13 +104,15 @@ final class EvalCommand implements Callable<Integer> {
     Taco.EvalResult.AllOutputs all = result.allOutputs();
     out.printf(
         Locale.ROOT,
-        "over the task's %d classes: top-1 %.1f %% (95 %% interval %.1f to %.1f), top-5 %.1f %%, %d"
-            + " images%n",
+        "over the task's %d classes: top-1 %.1f %% (95 %% interval %.1f to %.1f)%s, %d images%n",
         result.classes(),
         100 * result.top1(),
         100 * result.top1Low(),
         100 * result.top1High(),
-        100 * result.top5(),
+        // Of five classes, it is always right.
+        result.classes() > 5
+            ? String.format(Locale.ROOT, ", top-5 %.1f %%", 100 * result.top5())
+            : "",
         result.images());
     if (all.outputs() > result.classes()) {
       out.printf(

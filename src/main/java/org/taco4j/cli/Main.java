@@ -27,6 +27,7 @@ import picocli.CommandLine.IVersionProvider;
       BenchCommand.class,
       InspectCommand.class,
       SolveCommand.class,
+      ReportCommand.class,
       RecipesCommand.class,
       DoctorCommand.class,
       CompletionCommand.class,

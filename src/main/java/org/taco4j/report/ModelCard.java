@@ -8,6 +8,9 @@ import org.taco4j.common.Notice;
  * The model card: what the specialist is, how good, and how to feed it, for whoever gets the file.
  */
 final class ModelCard {
+  /** Of five classes, top-5 is always right. */
+  private static final int FIVE = 5;
+
   private ModelCard() {}
 
   static String of(RunReport report) {
@@ -34,7 +37,9 @@ final class ModelCard {
     }
     card.append("\n\n## Accuracy and speed\n\n| | dense | specialist |\n|---|---|---|\n");
     row(card, "top-1", accuracy(report.dense()), accuracy(report.compressed()));
-    row(card, "top-5", percent(report.dense().top5()), percent(report.compressed().top5()));
+    if (task.classes().size() > FIVE) {
+      row(card, "top-5", percent(report.dense().top5()), percent(report.compressed().top5()));
+    }
     row(
         card,
         "non-zero weights",

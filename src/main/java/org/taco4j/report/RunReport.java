@@ -418,8 +418,7 @@ public record RunReport(
    * @param thumbnail a small JPEG of it, relative to the run folder
    * @param actual its class
    */
-  public record Example(
-      String file, String thumbnail, int actual, Guess dense, Guess compressed) {}
+  public record Example(String file, String thumbnail, int actual, Guess dense, Guess compressed) {}
 
   /** What a model took an image for, and its probability among the task's classes. */
   public record Guess(int predicted, double probability) {}

@@ -1,0 +1,104 @@
+package org.taco4j.report;
+
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.taco4j.common.Notice;
+
+/**
+ * The notices of a run, those of one kind together: what was not done as asked apart from what is
+ * worth knowing, each with a title for people.
+ */
+final class NoticeGroups {
+  /**
+   * Notices of one code.
+   *
+   * @param title what they have in common
+   */
+  public record Group(String code, String title, List<Notice> notices) {}
+
+  /**
+   * Both kinds.
+   *
+   * @param notDone as asked; the gravest first
+   * @param worthKnowing the rest
+   */
+  public record Split(List<Group> notDone, List<Group> worthKnowing) {}
+
+  /** Codes of what was not done as asked, or makes the result doubtful, the gravest first. */
+  static final Map<String, String> NOT_DONE =
+      titles(
+          "dense-accuracy-at-chance", "The dense model is no better than chance",
+          "image-skipped", "Images that could not be read were skipped",
+          "tuning-not-used", "Tuning was tried and not used",
+          "search-stopped", "Searches were cut short: another run may give other bytes",
+          "extra-damping", "Hessians needed more damping than asked",
+          "damping-not-chosen", "The damping could not be chosen by cross-validation",
+          "layers-left-dense", "Layers that stay dense",
+          "layer-skipped", "Operators with weights that stay as they are",
+          "structures-left", "Dimensions that could not be made smaller",
+          "layer-not-corrected", "Layers without channel correction",
+          "layer-not-refitted", "Layers that could not be fitted again",
+          "layer-not-tuned", "Layers that tuning left alone",
+          "features-left-out", "Features that tuning could not compare",
+          "fewer-correction-images", "The channel correction saw fewer images",
+          "channel-correction-clamped", "The channel correction was limited",
+          "few-shots", "Classes with fewer images than asked",
+          "few-held-out", "Classes with few held-out images",
+          "no-held-out", "No held-out images: layer errors are on seen images only",
+          "no-held-out-images", "Too few images for a trial of tuning",
+          "class-untested", "Classes without test images",
+          "fewer-generic-images", "Fewer generic images than task images",
+          "ptc-not-measured", "TACO and PTC could not be measured",
+          "checkpoint-damaged", "Damaged checkpoints were computed again",
+          "checkpoint-discarded", "Checkpoints of tuning were discarded",
+          "checkpoints-discarded", "Checkpoints of another run were discarded");
+
+  /** Codes of what a person would want to know of. */
+  static final Map<String, String> WORTH_KNOWING =
+      titles(
+          "held-out-from-calibration", "Held-out images were taken from the calibration images",
+          "split-by-seed", "Images were split by chance",
+          "classes-by-order", "Classes were matched by their order",
+          "files-ignored", "Files that are no images were ignored",
+          "folders-ignored", "Folders were ignored",
+          "images-not-kept", "Images are decoded in each pass",
+          "dead-columns", "Inputs that never change",
+          "float32-rows-repeated", "Rows were solved again in double precision",
+          "samples-inferred", "The number of samples was inferred",
+          "resumed", "Resumed from finished layers",
+          "tuning-resumed", "Tuning was resumed");
+
+  private NoticeGroups() {}
+
+  private static Map<String, String> titles(String... codesAndTitles) {
+    Map<String, String> titles = new LinkedHashMap<>();
+    for (int i = 0; i < codesAndTitles.length; i += 2) {
+      titles.put(codesAndTitles[i], codesAndTitles[i + 1]);
+    }
+    return titles;
+  }
+
+  /** Splits and groups; a code that is not known counts as not done as asked. */
+  static Split of(List<Notice> notices) {
+    Map<String, List<Notice>> byCode = new LinkedHashMap<>();
+    notices.forEach(n -> byCode.computeIfAbsent(n.code(), c -> new ArrayList<>()).add(n));
+    List<Group> notDone = take(NOT_DONE, byCode);
+    List<Group> worthKnowing = take(WORTH_KNOWING, byCode);
+    byCode.forEach((code, list) -> notDone.add(new Group(code, code.replace('-', ' '), list)));
+    return new Split(notDone, worthKnowing);
+  }
+
+  private static List<Group> take(Map<String, String> titles, Map<String, List<Notice>> byCode) {
+    List<Group> groups = new ArrayList<>();
+    titles.forEach(
+        (code, title) -> {
+          List<Notice> notices = byCode.remove(code);
+          if (notices != null) {
+            groups.add(new Group(code, title, notices));
+          }
+        });
+    return groups;
+  }
+}

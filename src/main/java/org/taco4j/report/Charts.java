@@ -99,9 +99,21 @@ final class Charts {
   }
 
   private static String lines(Table table, String id, String xName, String yName, Object... axis) {
-    return new Plot()
-        .layer("line", table.data(), Plot.map("x", "x", "y", "y", "color", "series"), "size", 1)
-        .layer("point", table.data(), Plot.map("x", "x", "y", "y", "color", "series"), "size", 2)
+    return points(
+        new Plot()
+            .layer(
+                "line", table.data(), Plot.map("x", "x", "y", "y", "color", "series"), "size", 1),
+        table,
+        id,
+        xName,
+        yName,
+        axis);
+  }
+
+  private static String points(
+      Plot plot, Table table, String id, String xName, String yName, Object... axis) {
+    return plot.layer(
+            "point", table.data(), Plot.map("x", "x", "y", "y", "color", "series"), "size", 2.5)
         .colours("color", table.names, table.colours())
         .scale("x", xName)
         .scale("y", yName, axis)
@@ -134,7 +146,7 @@ final class Charts {
       charts.add(
           new Chart(
               "Error of each layer",
-              lines(errors, "errors", "layer", "layer-wise error", errors.axis()),
+              points(new Plot(), errors, "errors", "layer", "layer-wise error", errors.axis()),
               "Relative to the layer's output; before the correction of channels and tuning."));
     }
     if (!layers.isEmpty()) {
@@ -156,16 +168,16 @@ final class Charts {
                   layers,
                   "weights",
                   "weights",
-                  List.of("removed", "kept"),
+                  List.of("kept", "removed"),
                   List.of(
-                      layer -> layer.parameters() * layer.sparsity(),
-                      layer -> layer.parameters() * (1 - layer.sparsity())),
-                  List.of(Plot.FAINT, Plot.COLOURS.getFirst())),
+                      layer -> layer.parameters() * (1 - layer.sparsity()),
+                      layer -> layer.parameters() * layer.sparsity()),
+                  List.of(Plot.COLOURS.getFirst(), Plot.FAINT)),
               ""));
     }
   }
 
-  /** A bar for each layer, stacked from parts, the last part at the bottom. */
+  /** A bar for each layer, stacked from parts, the first at the bottom. */
   private static String bars(
       List<RunReport.LayerReport> layers,
       String id,
@@ -253,7 +265,7 @@ final class Charts {
     List<Object> top1 = new ArrayList<>();
     List<Object> low = new ArrayList<>();
     List<Object> high = new ArrayList<>();
-    List<String> places = List.of("the task", "the task, all classes", "off the task");
+    List<String> places = List.of("task", "all classes", "off the task");
     List<RunReport.@Nullable Versus> rows =
         Arrays.asList(ptc.task(), ptc.taskFullHead(), ptc.offTask());
     for (int i = 0; i < rows.size(); i++) {

@@ -26,34 +26,64 @@ final class NoticeGroups {
    */
   public record Split(List<Group> notDone, List<Group> worthKnowing) {}
 
+  private static final String LEFT_DENSE = "layers-left-dense";
+
+  /** Beginnings of why a layer stays dense where the recipe says so. */
+  private static final List<String> AS_ASKED = List.of("the classifier", "left out by --");
+
   /** Codes of what was not done as asked, or makes the result doubtful, the gravest first. */
   static final Map<String, String> NOT_DONE =
       titles(
-          "dense-accuracy-at-chance", "The dense model is no better than chance",
-          "image-skipped", "Images that could not be read were skipped",
-          "tuning-not-used", "Tuning was tried and not used",
-          "search-stopped", "Searches were cut short: another run may give other bytes",
-          "extra-damping", "Hessians needed more damping than asked",
-          "damping-not-chosen", "The damping could not be chosen by cross-validation",
-          "layers-left-dense", "Layers that stay dense",
-          "layer-skipped", "Operators with weights that stay as they are",
-          "structures-left", "Dimensions that could not be made smaller",
-          "layer-not-corrected", "Layers without channel correction",
-          "layer-not-refitted", "Layers that could not be fitted again",
-          "layer-not-tuned", "Layers that tuning left alone",
-          "features-left-out", "Features that tuning could not compare",
-          "fewer-correction-images", "The channel correction saw fewer images",
-          "channel-correction-clamped", "The channel correction was limited",
-          "few-shots", "Classes with fewer images than asked",
-          "few-held-out", "Classes with few held-out images",
-          "no-held-out", "No held-out images: layer errors are on seen images only",
-          "no-held-out-images", "Too few images for a trial of tuning",
-          "class-untested", "Classes without test images",
-          "fewer-generic-images", "Fewer generic images than task images",
-          "ptc-not-measured", "TACO and PTC could not be measured",
-          "checkpoint-damaged", "Damaged checkpoints were computed again",
-          "checkpoint-discarded", "Checkpoints of tuning were discarded",
-          "checkpoints-discarded", "Checkpoints of another run were discarded");
+          "dense-accuracy-at-chance",
+          "The dense model is no better than chance",
+          "image-skipped",
+          "Images that could not be read were skipped",
+          "tuning-not-used",
+          "Tuning was tried and not used",
+          "search-stopped",
+          "Searches were cut short: another run may give other bytes",
+          "extra-damping",
+          "Hessians needed more damping than asked",
+          "damping-not-chosen",
+          "The damping could not be chosen by cross-validation",
+          LEFT_DENSE,
+          "Layers that stay dense",
+          "layer-skipped",
+          "Operators with weights that stay as they are",
+          "structures-left",
+          "Dimensions that could not be made smaller",
+          "layer-not-corrected",
+          "Layers without channel correction",
+          "layer-not-refitted",
+          "Layers that could not be fitted again",
+          "layer-not-tuned",
+          "Layers that tuning left alone",
+          "features-left-out",
+          "Features that tuning could not compare",
+          "fewer-correction-images",
+          "The channel correction saw fewer images",
+          "channel-correction-clamped",
+          "The channel correction was limited",
+          "few-shots",
+          "Classes with fewer images than asked",
+          "few-held-out",
+          "Classes with few held-out images",
+          "no-held-out",
+          "No held-out images: layer errors are on seen images only",
+          "no-held-out-images",
+          "Too few images for a trial of tuning",
+          "class-untested",
+          "Classes without test images",
+          "fewer-generic-images",
+          "Fewer generic images than task images",
+          "ptc-not-measured",
+          "TACO and PTC could not be measured",
+          "checkpoint-damaged",
+          "Damaged checkpoints were computed again",
+          "checkpoint-discarded",
+          "Checkpoints of tuning were discarded",
+          "checkpoints-discarded",
+          "Checkpoints of another run were discarded");
 
   /** Codes of what a person would want to know of. */
   static final Map<String, String> WORTH_KNOWING =
@@ -81,13 +111,23 @@ final class NoticeGroups {
   }
 
   /** Splits and groups; a code that is not known counts as not done as asked. */
-  static Split of(List<Notice> notices) {
+  static Split of(RunReport report) {
     Map<String, List<Notice>> byCode = new LinkedHashMap<>();
-    notices.forEach(n -> byCode.computeIfAbsent(n.code(), c -> new ArrayList<>()).add(n));
+    report.notices().forEach(n -> byCode.computeIfAbsent(n.code(), c -> new ArrayList<>()).add(n));
+    List<Group> worthKnowing = new ArrayList<>();
+    if (report.layers().stream().allMatch(NoticeGroups::isAsAsked)) {
+      worthKnowing.addAll(take(Map.of(LEFT_DENSE, NOT_DONE.getOrDefault(LEFT_DENSE, "")), byCode));
+    }
     List<Group> notDone = take(NOT_DONE, byCode);
-    List<Group> worthKnowing = take(WORTH_KNOWING, byCode);
+    worthKnowing.addAll(take(WORTH_KNOWING, byCode));
     byCode.forEach((code, list) -> notDone.add(new Group(code, code.replace('-', ' '), list)));
     return new Split(notDone, worthKnowing);
+  }
+
+  /** Whether a layer was pruned, or stayed dense because the recipe says so. */
+  static boolean isAsAsked(RunReport.LayerReport layer) {
+    String reason = layer.whyDense();
+    return reason == null || AS_ASKED.stream().anyMatch(reason::startsWith);
   }
 
   private static List<Group> take(Map<String, String> titles, Map<String, List<Notice>> byCode) {

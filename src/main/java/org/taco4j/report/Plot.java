@@ -174,7 +174,8 @@ final class Plot {
                             + " font-family=\"system-ui, sans-serif\" font-size=\"%d\">")
                         .formatted(width, height, width, height, escape(label), FONT_SIZE)));
     text = SPACE.matcher(text).replaceAll("><");
-    text = COLOUR.matcher(text).replaceAll(Plot::hex);
+    // White is the paper: keys of the legend have it behind them.
+    text = COLOUR.matcher(text).replaceAll(Plot::hex).replace("\"#ffffff\"", "\"none\"");
     text =
         DECIMALS
             .matcher(text)

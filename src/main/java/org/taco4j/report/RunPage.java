@@ -67,7 +67,7 @@ final class RunPage {
     values.put("modelName", fileName(report.model().file()));
     values.put("method", Method.of(report));
     values.put("asked", AskedAndDone.of(report));
-    values.put("notices", NoticeGroups.of(report.notices()));
+    values.put("notices", NoticeGroups.of(report));
     values.put("denseLayers", denseLayers(report));
     values.put("charts", Charts.of(report));
     Charts.Chart ptc = Charts.ptc(report.ptc());

@@ -54,7 +54,7 @@ final class Charts {
     private double most;
 
     /** Leaves out what was not measured. */
-    void add(String name, double at, @Nullable Double value) {
+    void put(String name, double at, @Nullable Double value) {
       if (value == null || !Double.isFinite(value)) {
         return;
       }
@@ -123,8 +123,8 @@ final class Charts {
   private static void steps(RunReport report, List<Chart> charts) {
     Table table = new Table();
     for (RunReport.Step step : report.steps()) {
-      table.add("pruned", PERCENT * step.sparsity(), percent(step.prunedTop1()));
-      table.add("then tuned", PERCENT * step.sparsity(), percent(step.tunedTop1()));
+      table.put("pruned", PERCENT * step.sparsity(), percent(step.prunedTop1()));
+      table.put("then tuned", PERCENT * step.sparsity(), percent(step.tunedTop1()));
     }
     if (report.steps().size() > 1 && !table.isEmpty()) {
       charts.add(
@@ -139,8 +139,8 @@ final class Charts {
     List<RunReport.LayerReport> layers = report.layers();
     Table errors = new Table();
     for (int i = 0; i < layers.size(); i++) {
-      errors.add("calibration images", i + 1.0, layers.get(i).layerError());
-      errors.add("held-out images", i + 1.0, layers.get(i).heldOutError());
+      errors.put("calibration images", i + 1.0, layers.get(i).layerError());
+      errors.put("held-out images", i + 1.0, layers.get(i).heldOutError());
     }
     if (!errors.isEmpty()) {
       charts.add(
@@ -244,12 +244,12 @@ final class Charts {
       List<RunReport.TunePass> passes, String prefix, Table losses, Table distances) {
     for (RunReport.TunePass pass : passes) {
       if (pass.train() != null) {
-        losses.add(prefix + "training images", pass.pass(), pass.train().loss());
-        distances.add(prefix + "training images", pass.pass(), pass.train().distance());
+        losses.put(prefix + "training images", pass.pass(), pass.train().loss());
+        distances.put(prefix + "training images", pass.pass(), pass.train().distance());
       }
       if (pass.heldOut() != null) {
-        losses.add(prefix + "held-out images", pass.pass(), pass.heldOut().loss());
-        distances.add(prefix + "held-out images", pass.pass(), pass.heldOut().distance());
+        losses.put(prefix + "held-out images", pass.pass(), pass.heldOut().loss());
+        distances.put(prefix + "held-out images", pass.pass(), pass.heldOut().distance());
       }
     }
   }

@@ -1,0 +1,202 @@
+package org.taco4j.report;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import org.jsoup.nodes.Document;
+import org.jsoup.nodes.Element;
+import org.jsoup.parser.Parser;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+import org.taco4j.common.Notice;
+
+/** {@code report.html} holds all that the report says, and is one file that needs nothing else. */
+class RunPageTest {
+  @TempDir Path folder;
+
+  /** Parses; what a browser would have to mend is an error here. */
+  static Document parse(String html) {
+    Parser parser = Parser.htmlParser().setTrackErrors(10);
+    Document page = parser.parseInput(html, "");
+    assertTrue(parser.getErrors().isEmpty(), () -> parser.getErrors().toString());
+    return page;
+  }
+
+  /** Neither scripts nor anything that a browser would load. */
+  static void assertSelfContained(String html, Document page) {
+    assertTrue(page.select("script, link, iframe, object, base").isEmpty());
+    for (Element element : page.getAllElements()) {
+      element
+          .attributes()
+          .forEach(
+              attribute -> {
+                assertFalse(attribute.getKey().startsWith("on"), attribute.toString());
+                if (attribute.getKey().equals("src")) {
+                  assertTrue(attribute.getValue().startsWith("data:image/jpeg;base64,"));
+                }
+              });
+    }
+    assertFalse(html.contains("@import"));
+    assertFalse(html.contains("url(h"), "a style sheet loads something");
+    assertEquals(
+        List.of(),
+        page.select("[href], [xlink:href]").stream()
+            .filter(e -> e.attr("href").contains(":"))
+            .toList());
+  }
+
+  private static void assertNoGaps(Document page) {
+    assertFalse(page.text().matches("(?s).*\\b(null|NaN|Infinity|undefined)\\b.*"), page.text());
+    List<String> ids = page.select("[id]").eachAttr("id");
+    assertEquals(ids.size(), new HashSet<>(ids).size(), "names in the page are given twice");
+  }
+
+  /** A thumbnail: it is embedded whatever is in it. */
+  private void writeThumbnail() throws IOException {
+    Files.createDirectories(folder.resolve("examples"));
+    Files.write(folder.resolve("examples/01.jpg"), new byte[] {1, 2, 3});
+  }
+
+  @ParameterizedTest
+  @ValueSource(ints = {2, 12, 43})
+  void showsAllThereIs(int classes) throws IOException {
+    writeThumbnail();
+    RunReport report = Reports.full(classes);
+    String html = RunPage.of(report, folder);
+    Document page = parse(html);
+    assertSelfContained(html, page);
+    assertNoGaps(page);
+    String text = page.text();
+    for (Notice notice : report.notices()) {
+      assertTrue(text.contains(notice.message()), notice.message());
+    }
+    for (RunReport.LayerReport layer : report.layers()) {
+      assertTrue(text.contains(layer.name()), layer.name());
+    }
+    for (String name : report.task().classes()) {
+      assertTrue(text.contains(name), name);
+    }
+    assertFalse(html.contains(Reports.NASTY), "a name is not escaped");
+    assertTrue(page.select("figure > h3").eachText().contains("Error of each layer"));
+    assertEquals(
+        List.of(
+            "Accuracy against sparsity, step by step",
+            "Error of each layer",
+            "Sparsity of each layer",
+            "Where the weights went",
+            "Tuning: loss",
+            "Tuning: distance to the dense model",
+            "Fine-tuning of the dense model: loss",
+            "Fine-tuning of the dense model: distance to the dense model"),
+        page.select("figure:has(svg) > h3").eachText());
+    assertEquals(9, page.select("svg").size(), "those, and TACO against PTC");
+    for (Element svg : page.select("svg")) {
+      assertTrue(svg.select("path, circle, rect, line").size() > 5, svg.attr("aria-label"));
+      assertFalse(svg.select("text").isEmpty(), svg.attr("aria-label"));
+    }
+    assertEquals(1, page.select(".examples img").size());
+    assertEquals(1, page.select(".examples .gone").size(), "its file is missing");
+    assertEquals(classes <= 30 ? 2 : 0, page.select("table.matrix").size());
+    assertEquals(classes > 5, page.select("th").eachText().contains("top-5"));
+    assertTrue(text.contains("ONNX") && text.contains("import onnxruntime"));
+  }
+
+  @Test
+  void matrixHasTheCounts() {
+    Document page = parse(RunPage.of(Reports.full(3), folder));
+    Element matrix = assertNotNull2(page.selectFirst("table.matrix"));
+    assertEquals(
+        List.of("50", "3", "0", "0", "50", "3", "3", "0", "50"),
+        matrix.select("tbody td").eachText());
+  }
+
+  private static Element assertNotNull2(Element element) {
+    assertNotNull(element);
+    return element;
+  }
+
+  @Test
+  void saysWhatIsMissing() {
+    String html = RunPage.of(Reports.bare(), folder);
+    Document page = parse(html);
+    assertSelfContained(html, page);
+    assertNoGaps(page);
+    assertTrue(page.text().contains("Not measured: there are no test images."));
+    assertTrue(page.text().contains("Not recorded: names and shapes of input and output."));
+    assertTrue(page.text().contains("All was done as asked."));
+  }
+
+  @Test
+  void splitsNotices() {
+    Document page = parse(RunPage.of(Reports.full(2), folder));
+    Element warned = assertNotNull2(page.selectFirst(".box.warn"));
+    assertEquals(
+        List.of(
+            "Images that could not be read were skipped 2",
+            "Hessians needed more damping than asked",
+            "a code of tomorrow"),
+        warned.select("summary").eachText());
+    assertFalse(warned.text().contains("17 inputs"));
+  }
+
+  @Test
+  void theSameReportGivesTheSameBytes() {
+    assertEquals(RunPage.of(Reports.full(4), folder), RunPage.of(Reports.full(4), folder));
+  }
+
+  @Test
+  void reportsOfOlderVersionsAreReadAgain() throws IOException {
+    ReportFiles.write(folder, Reports.full(2));
+    Path file = folder.resolve("report.json");
+    // As before the fields existed, and with one that does not exist yet.
+    com.fasterxml.jackson.databind.ObjectMapper mapper =
+        new com.fasterxml.jackson.databind.ObjectMapper();
+    var tree = (com.fasterxml.jackson.databind.node.ObjectNode) mapper.readTree(file.toFile());
+    tree.remove(List.of("contract", "predictions", "steps"));
+    tree.put("of tomorrow", 1);
+    mapper.writeValue(file.toFile(), tree);
+    RunReport report = ReportFiles.read(folder);
+    assertEquals(List.of(), report.steps());
+    ReportFiles.writePage(folder);
+    String html = Files.readString(folder.resolve("report.html"));
+    assertTrue(parse(html).text().contains("Not recorded: this report is of an earlier version."));
+  }
+
+  @Test
+  void whatIsReadIsWhatWasWritten() {
+    RunReport report = Reports.full(4);
+    ReportFiles.write(folder, report);
+    assertEquals(ReportFiles.toJson(report), ReportFiles.toJson(ReportFiles.read(folder)));
+  }
+
+  @Test
+  void everyListedCodeHasATitle() throws IOException {
+    String listed =
+        Files.readAllLines(Path.of("docs", "report.md")).stream()
+            .filter(line -> line.startsWith("Notices about what was not done as asked:"))
+            .findFirst()
+            .orElseThrow();
+    List<String> titled = new ArrayList<>(NoticeGroups.NOT_DONE.keySet());
+    titled.addAll(NoticeGroups.WORTH_KNOWING.keySet());
+    for (String code : titled) {
+      assertTrue(listed.contains("`" + code + "`"), code + " is no code");
+    }
+    java.util.regex.Pattern.compile("`([a-z0-9]+(?:-[a-z0-9]+)+|resumed)`")
+        .matcher(listed)
+        .results()
+        .map(match -> match.group(1))
+        .filter(code -> !Map.of("taco-v1", 1, "taco-tmlr", 1).containsKey(code))
+        .forEach(code -> assertTrue(titled.contains(code), code + " has no title"));
+  }
+}

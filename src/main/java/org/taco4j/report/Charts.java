@@ -20,6 +20,9 @@ final class Charts {
 
   private static final double PERCENT = 100;
 
+  /** Numbers from here on are no result, but what is left of a computation that failed. */
+  private static final double BEYOND = 1e15;
+
   private Charts() {}
 
   /** A chart and what stands above it. */
@@ -53,9 +56,9 @@ final class Charts {
     private double least = Double.POSITIVE_INFINITY;
     private double most;
 
-    /** Leaves out what was not measured. */
+    /** Leaves out what was not measured, and what no axis can hold. */
     void put(String name, double at, @Nullable Double value) {
-      if (value == null || !Double.isFinite(value)) {
+      if (value == null || !(Math.abs(value) < BEYOND)) {
         return;
       }
       if (!names.contains(name)) {
@@ -85,7 +88,7 @@ final class Charts {
     /** Options of an axis for positive numbers: logarithmic where they differ much. */
     Object[] axis() {
       return most > LOGARITHMIC_FROM * least && !y.contains(0.0)
-          ? new Object[] {"trans", "log10"}
+          ? new Object[] {"trans", "log10", "expand", List.of(0.06, 0)}
           : new Object[0];
     }
   }
@@ -115,7 +118,7 @@ final class Charts {
     return plot.layer(
             "point", table.data(), Plot.map("x", "x", "y", "y", "color", "series"), "size", 2.5)
         .colours("color", table.names, table.colours())
-        .scale("x", xName)
+        .scale("x", xName, "expand", List.of(0.04, 0))
         .scale("y", yName, axis)
         .svg(id, NARROW, yName + " against " + xName + ": " + String.join(", ", table.names));
   }
@@ -308,6 +311,8 @@ final class Charts {
                 Plot.map("x", "where", "ymin", "low", "ymax", "high", "group", "model"),
                 "width",
                 0.2,
+                "show_legend",
+                false,
                 "color",
                 "#1f2328",
                 "position",
@@ -346,7 +351,7 @@ final class Charts {
             * (points.stream().mapToDouble(Point::sparsity).max().orElse(1)
                 - points.stream().mapToDouble(Point::sparsity).min().orElse(0));
     // A little aside, so that intervals at one sparsity do not cover each other.
-    Map<String, Object> dodge = Plot.map("name", "dodge", "width", Math.max(span, 1) * 0.03);
+    Map<String, Object> dodge = Plot.map("name", "dodge", "width", Math.max(span, 1) * 0.015);
     Plot plot = new Plot();
     for (Double level : dense) {
       plot.layer(
@@ -366,6 +371,8 @@ final class Charts {
             Plot.map("x", "x", "ymin", "low", "ymax", "high", "color", "line"),
             "width",
             0,
+            "show_legend",
+            false,
             "size",
             0.7,
             "position",

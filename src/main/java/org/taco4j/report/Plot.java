@@ -41,6 +41,7 @@ final class Plot {
   private static final Pattern STYLE = Pattern.compile("<style.*?</style>", Pattern.DOTALL);
   private static final Pattern ROOT = Pattern.compile("<svg [^>]*>");
   private static final Pattern COLOUR = Pattern.compile("rgb\\((\\d+),(\\d+),(\\d+)\\)");
+  private static final Pattern TAG = Pattern.compile("<[^>]*>");
   private static final Pattern DECIMALS = Pattern.compile("-?\\d+\\.\\d+(?:E-?\\d+)?");
   private static final Pattern ID = Pattern.compile(" id=\"([^\"]+)\"");
   private static final Pattern SPACE = Pattern.compile(">\\s+<");
@@ -176,19 +177,23 @@ final class Plot {
     text = SPACE.matcher(text).replaceAll("><");
     // White is the paper: keys of the legend have it behind them.
     text = COLOUR.matcher(text).replaceAll(Plot::hex).replace("\"#ffffff\"", "\"none\"");
-    text =
-        DECIMALS
-            .matcher(text)
-            .replaceAll(
-                number ->
-                    String.format(Locale.ROOT, "%.1f", Double.parseDouble(number.group()))
-                        .replaceFirst("\\.0$", ""));
+    text = TAG.matcher(text).replaceAll(tag -> Matcher.quoteReplacement(rounded(tag.group())));
     // Lets-Plot draws its names by lot.
     int next = 0;
     for (MatchResult found : ID.matcher(text).results().toList()) {
       text = text.replace(found.group(1), id + "-" + next++);
     }
     return text;
+  }
+
+  /** A tag with coordinates to a tenth of a pixel; the labels of axes are between tags. */
+  private static String rounded(String tag) {
+    return DECIMALS
+        .matcher(tag)
+        .replaceAll(
+            number ->
+                String.format(Locale.ROOT, "%.1f", Double.parseDouble(number.group()))
+                    .replaceFirst("\\.0$", ""));
   }
 
   private static String hex(MatchResult rgb) {

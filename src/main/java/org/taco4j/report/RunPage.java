@@ -18,7 +18,7 @@ final class RunPage {
   /** Classes from which on a matrix is no longer readable, and the most confused pairs are. */
   private static final int MOST_IN_MATRIX = 30;
 
-  private static final int MOST_PAIRS = 20;
+  private static final int MOST_PAIRS = 15;
 
   /** Scores worth a line of their own: of five classes, top-5 is always right. */
   private static final int TOP_FIVE = 5;

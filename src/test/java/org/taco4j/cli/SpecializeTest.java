@@ -106,6 +106,8 @@ class SpecializeTest {
         Set.of(
             "model.onnx",
             "report.json",
+            "report.html",
+            "examples",
             "layers.csv",
             "MODEL_CARD.md",
             "recipe.resolved.yaml",

@@ -115,13 +115,13 @@ class RunPageTest {
   @Test
   void matrixHasTheCounts() {
     Document page = parse(RunPage.of(Reports.full(3), folder));
-    Element matrix = assertNotNull2(page.selectFirst("table.matrix"));
+    Element matrix = present(page.selectFirst("table.matrix"));
     assertEquals(
         List.of("50", "3", "0", "0", "50", "3", "3", "0", "50"),
         matrix.select("tbody td").eachText());
   }
 
-  private static Element assertNotNull2(Element element) {
+  private static Element present(Element element) {
     assertNotNull(element);
     return element;
   }
@@ -140,7 +140,7 @@ class RunPageTest {
   @Test
   void splitsNotices() {
     Document page = parse(RunPage.of(Reports.full(2), folder));
-    Element warned = assertNotNull2(page.selectFirst(".box.warn"));
+    Element warned = present(page.selectFirst(".box.warn"));
     assertEquals(
         List.of(
             "Images that could not be read were skipped 2",
@@ -148,6 +148,75 @@ class RunPageTest {
             "a code of tomorrow"),
         warned.select("summary").eachText());
     assertFalse(warned.text().contains("17 inputs"));
+  }
+
+  /** A run that took hours must not fail for a picture. */
+  @ParameterizedTest
+  @ValueSource(doubles = {0, 1e-300, 0.5, 9e14, 1e300, Double.NaN, Double.POSITIVE_INFINITY})
+  void oddNumbersAreDrawn(double value) {
+    RunReport full = Reports.full(2);
+    RunReport.LayerReport layer = full.layers().getFirst();
+    RunReport.LayerReport odd =
+        new RunReport.LayerReport(
+            layer.name(),
+            layer.opType(),
+            1,
+            1,
+            1,
+            0,
+            0,
+            "obc",
+            "2:4",
+            0,
+            value,
+            value,
+            value,
+            0,
+            value,
+            null,
+            null);
+    RunReport.Losses losses = new RunReport.Losses(value, value, value, value, value, value);
+    RunReport.Tuning tuning = full.tuning();
+    assertNotNull(tuning);
+    RunReport.Tuning one =
+        new RunReport.Tuning(
+            "probe",
+            1,
+            0,
+            "early",
+            1,
+            0,
+            1,
+            List.of(),
+            0,
+            List.of(new RunReport.TunePass(1, value, losses, null)),
+            List.of(),
+            "it failed");
+    RunReport report =
+        new RunReport(
+            full.schemaVersion(),
+            full.tool(),
+            full.model(),
+            full.task(),
+            full.dense(),
+            full.compressed(),
+            0,
+            full.latency(),
+            full.seconds(),
+            null,
+            one,
+            null,
+            List.of(),
+            null,
+            List.of(),
+            List.of(),
+            List.of(odd),
+            List.of(),
+            full.machine(),
+            full.contract(),
+            null,
+            Map.of());
+    parse(RunPage.of(report, folder));
   }
 
   @Test

@@ -52,7 +52,7 @@ final class SpecializeCommand implements Callable<Integer> {
       names = {"-o", "--out"},
       required = true,
       paramLabel = "DIR",
-      description = "folder to write: model.onnx, report.json, layers.csv, MODEL_CARD.md, ...")
+      description = "folder to write: model.onnx, report.html, report.json, MODEL_CARD.md, ...")
   @Nullable Path out;
 
   @Option(names = "--overwrite", description = "replace the folder of an earlier run")
@@ -336,7 +336,9 @@ final class SpecializeCommand implements Callable<Integer> {
         new ResultTable(commandLine.getOut(), Terminal.Stream.OUT).print(report);
       }
       commandLine.getOut().flush();
-      commandLine.getErr().printf("%nwritten to %s; start with MODEL_CARD.md%n", folder);
+      commandLine
+          .getErr()
+          .printf("%nwritten to %s%nsee %s%n", folder, folder.resolve(ReportFiles.PAGE));
       commandLine.getErr().flush();
     }
     return 0;

@@ -3,7 +3,7 @@ package org.taco4j.demo;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.stream.Stream;
+import java.util.stream.IntStream;
 import org.taco4j.data.TaskClass;
 
 /** The classes of things that can be drawn, in the order of the generalist's outputs. */
@@ -85,10 +85,10 @@ public enum DrawnClass {
     return Arrays.asList(values()).indexOf(this);
   }
 
-  /** All classes with the outputs of the generalist. */
-  public static List<TaskClass> tasks() {
-    return Stream.of(values())
-        .map(c -> new TaskClass(c.toString(), c.modelIndex(), c.toString()))
+  /** Classes as a model with one output for each of them knows them, in that order. */
+  static List<TaskClass> tasks(List<DrawnClass> classes) {
+    return IntStream.range(0, classes.size())
+        .mapToObj(i -> new TaskClass(classes.get(i).toString(), i, classes.get(i).toString()))
         .toList();
   }
 

@@ -20,9 +20,13 @@ final class NormalizationOperators {
     table.add("LpNormalization", NormalizationOperators::lp);
   }
 
-  /** With the stored statistics, which get no gradient; scale and shift do. */
+  /**
+   * With the stored statistics, which get no gradient; scale and shift do. In training mode with
+   * those of the batch; the outputs that would be the new stored ones are not computed.
+   */
   private static Kernel.Single batch(NodeSpec node) {
-    node.require(!node.flag("training_mode", false), "training_mode = 1");
+    boolean training = node.flag("training_mode", false);
+    node.onlyFirstOutput();
     node.real("momentum", 0.9);
     double epsilon = node.real("epsilon", 1e-5f);
     return in ->
@@ -30,9 +34,9 @@ final class NormalizationOperators {
             in.get(0),
             in.asOptional(1),
             in.asOptional(2),
-            new TensorOptional(in.get(3).detach()),
-            new TensorOptional(in.get(4).detach()),
-            false,
+            training ? new TensorOptional() : new TensorOptional(in.get(3).detach()),
+            training ? new TensorOptional() : new TensorOptional(in.get(4).detach()),
+            training,
             0,
             epsilon,
             false);

@@ -111,8 +111,8 @@ final class Animals {
 
   static void bear(Brush brush) {
     Color fur = fur(brush);
-    double ear = brush.vary(0.22, 0.3);
-    double wide = brush.vary(0.74, 0.86);
+    double ear = brush.vary(0.22, 0.36);
+    double wide = brush.vary(0.64, 0.86);
     for (int side = -1; side <= 1; side += 2) {
       brush.body(circle(side * 0.6, -0.52, ear), fur);
       brush.spot(circle(side * 0.6, -0.5, ear * 0.55), mix(fur, PINK, 0.6));
@@ -126,12 +126,12 @@ final class Animals {
 
   static void mouse(Brush brush) {
     Color fur = fur(brush);
-    double ear = brush.vary(0.36, 0.46);
+    double ear = brush.vary(0.3, 0.46);
     for (int side = -1; side <= 1; side += 2) {
       brush.body(circle(side * 0.58, -0.4, ear), fur);
       brush.spot(circle(side * 0.58, -0.39, ear * 0.66), PINK);
     }
-    double wide = brush.vary(0.48, 0.58);
+    double wide = brush.vary(0.48, 0.66);
     brush.body(
         smooth(
             0,

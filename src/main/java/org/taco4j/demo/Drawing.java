@@ -37,7 +37,7 @@ public final class Drawing {
     Graphics2D graphics = graphics(image);
     try {
       // Most pictures are easy, some are hard in several ways at once.
-      double hard = StrictMath.pow(random.nextDouble(), 2);
+      double hard = StrictMath.pow(random.nextDouble(), 1.5);
       pose(graphics, random, hard);
       thing.figure().draw(new Brush(graphics, random.split()));
       graphics.setTransform(new AffineTransform());
@@ -86,8 +86,8 @@ public final class Drawing {
   private static Color colour(RandomGenerator random) {
     return Color.getHSBColor(
         (float) random.nextDouble(),
-        (float) vary(random, 0.05, 0.55),
-        (float) vary(random, 0.45, 0.98));
+        (float) vary(random, 0.05, 0.5),
+        (float) (random.nextDouble() < 0.2 ? vary(random, 0.3, 0.6) : vary(random, 0.65, 1)));
   }
 
   private static BufferedImage background(RandomGenerator random) {
@@ -184,11 +184,11 @@ public final class Drawing {
 
   /** Something in front of the thing. */
   private static void occlude(Graphics2D graphics, RandomGenerator random, double hard) {
-    if (random.nextDouble() > 0.15 + 0.6 * hard) {
+    if (random.nextDouble() > 0.15 + 0.7 * hard) {
       return;
     }
     graphics.setPaint(Brush.mix(colour(random), Brush.INK, vary(random, 0, 0.5)));
-    double size = vary(random, 5, 9 + 14 * hard);
+    double size = vary(random, 5, 9 + 17 * hard);
     double angle = vary(random, 0, 2 * Math.PI);
     double away = vary(random, 8, 24);
     double x = CENTRE + away * StrictMath.cos(angle);
@@ -209,7 +209,7 @@ public final class Drawing {
   private static void photograph(BufferedImage image, RandomGenerator random, double hard) {
     int[] pixels = ((DataBufferInt) image.getRaster().getDataBuffer()).getData();
     float[] values = new float[3 * pixels.length];
-    double light = vary(random, 0.82, 1.1) - 0.25 * hard * random.nextDouble();
+    double light = vary(random, 0.92, 1.1) - 0.3 * hard * random.nextDouble();
     double slopeX = vary(random, -1, 1) * (0.1 + 0.3 * hard) / SIDE;
     double slopeY = vary(random, -1, 1) * (0.1 + 0.3 * hard) / SIDE;
     double contrast = 1 - vary(random, 0, 0.15 + 0.5 * hard);
@@ -228,7 +228,7 @@ public final class Drawing {
       values = blurred(values, (float) blur, 3);
       values = blurred(values, (float) blur, 3 * SIDE);
     }
-    double noise = vary(random, 0, 6 + 26 * hard);
+    double noise = vary(random, 0, 4 + 40 * hard);
     for (int i = 0; i < pixels.length; i++) {
       int rgb = 0;
       for (int c = 0; c < 3; c++) {

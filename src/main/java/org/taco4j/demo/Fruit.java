@@ -22,7 +22,7 @@ final class Fruit {
   static void apple(Brush brush) {
     Color skin = brush.either(0xd8433b, 0xe06a48, 0x9cc04e, 0xe3c24d, 0xe59a3c, 0xb9303a);
     double wide = brush.vary(0.72, 0.84);
-    double dip = brush.vary(-0.5, -0.4);
+    double dip = brush.vary(-0.6, -0.4);
     brush.line(
         bow(0, dip + 0.1, 0.02, -0.7, brush.vary(-0.05, 0.2), brush.vary(-0.95, -0.8)), STEM, 0.1);
     leaf(brush, 0.08, -0.66, 0.7);
@@ -57,7 +57,8 @@ final class Fruit {
     double radius = brush.vary(0.74, 0.82);
     brush.body(circle(0, 0.06, radius), skin);
     Color pore = mix(skin, INK, 0.28);
-    for (int i = 0; i < 22; i++) {
+    int pores = brush.chance(0.6) ? 22 : 0;
+    for (int i = 0; i < pores; i++) {
       // Golden angles spread points evenly over a disc.
       double away = 0.66 * Math.sqrt((i + 0.5) / 22);
       double angle = 2.39996 * i;
@@ -69,14 +70,16 @@ final class Fruit {
     if (brush.chance(0.5)) {
       leaf(brush, x, y, 0.7);
     }
-    brush.spot(star(x, y, 0.15, 0.06), new Color(0x4c7a3a));
+    if (brush.chance(0.7)) {
+      brush.spot(star(x, y, 0.15, 0.06), new Color(0x4c7a3a));
+    }
     shine(brush, -0.36, -0.24);
   }
 
   static void pear(Brush brush) {
     Color skin = brush.either(0x9cc04e, 0xc9cf58, 0xe3c24d, 0xb98a4a, 0xd8614b);
     double wide = brush.vary(0.58, 0.68);
-    double neck = brush.vary(0.24, 0.34);
+    double neck = brush.vary(0.24, 0.42);
     brush.line(bow(0, -0.66, 0.02, -0.85, brush.vary(0, 0.2), -0.98), STEM, 0.09);
     if (brush.chance(0.6)) {
       leaf(brush, 0.05, -0.8, 0.6);

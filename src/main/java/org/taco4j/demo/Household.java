@@ -21,9 +21,9 @@ final class Household {
 
   static void cup(Brush brush) {
     Color glaze = brush.paint();
-    double top = brush.vary(0.5, 0.64);
+    double top = brush.vary(0.42, 0.64);
     double foot = top * brush.vary(0.6, 0.95);
-    double rim = brush.vary(-0.6, -0.36);
+    double rim = brush.vary(-0.72, -0.3);
     brush.bar(
         smooth(top * 0.7, rim + 0.22, top + 0.34, rim + 0.18, top + 0.36, 0.22, foot * 0.7, 0.4),
         glaze,
@@ -38,8 +38,8 @@ final class Household {
 
   static void bowl(Brush brush) {
     Color glaze = brush.paint();
-    double wide = brush.vary(0.84, 0.98);
-    double rim = brush.vary(-0.32, -0.1);
+    double wide = brush.vary(0.74, 0.98);
+    double rim = brush.vary(-0.42, -0.1);
     double foot = brush.vary(0.3, 0.42);
     brush.body(box(-foot, 0.5, foot, 0.72, 0.04), mix(glaze, INK, 0.2));
     brush.body(turned(rim, wide, 0.2, wide * 0.86, 0.5, wide * 0.5, 0.6, foot * 0.8), glaze);
@@ -80,8 +80,8 @@ final class Household {
   static void jug(Brush brush) {
     Color glaze = brush.paint();
     double wide = brush.vary(0.44, 0.56);
-    double neck = brush.vary(0.24, 0.34);
-    double top = brush.vary(-0.92, -0.72);
+    double neck = brush.vary(0.24, 0.42);
+    double top = brush.vary(-0.92, -0.6);
     brush.bar(
         smooth(neck * 0.6, top + 0.22, 0.66, top + 0.16, 0.74, -0.1, wide * 0.8, 0.18),
         glaze,

@@ -115,6 +115,13 @@ final class ResidualNet {
         List.of(input, name + ".scale", name + ".shift", name + ".mean", name + ".variance"),
         name + ".normed",
         integer("training_mode", 1));
+    // ONNX wants these declared in training mode, though nothing reads them.
+    int last = graph.getNodeCount() - 1;
+    graph.setNode(
+        last,
+        graph.getNode(last).toBuilder()
+            .addOutput(name + ".next_mean")
+            .addOutput(name + ".next_variance"));
     return name + ".normed";
   }
 

@@ -39,7 +39,7 @@ public final class TrainGeneralist {
   private static final Trainer.Settings SETTINGS =
       new Trainer.Settings(
           new Optimizer(Optimizer.Rule.ADAMW, 4e-3, Optimizer.Schedule.LINEAR, 0.02, 0),
-          1500,
+          Integer.getInteger("steps", 1500),
           128,
           32,
           0.05);
@@ -59,7 +59,14 @@ public final class TrainGeneralist {
     long start = System.nanoTime();
     try (Workers workers = new Workers(Runtime.getRuntime().availableProcessors())) {
       OnnxModel model =
-          train(List.of(DrawnClass.values()), WIDTHS, BLOCKS, SETTINGS, workers, log(start));
+          train(
+              List.of(DrawnClass.values()),
+              WIDTHS,
+              BLOCKS,
+              SETTINGS,
+              STATISTICS,
+              workers,
+              log(start));
       model.write(file);
       System.out.printf(
           Locale.ROOT, "%s: %d bytes, sha256 %s%n", file, model.sizeInBytes(), model.sha256());
@@ -100,12 +107,17 @@ public final class TrainGeneralist {
         accuracy.images());
   }
 
-  /** A trained network with its classes and preprocessing in its metadata. */
+  /**
+   * A trained network with its classes and preprocessing in its metadata.
+   *
+   * @param statistics micro-batches for those of the norms
+   */
   static OnnxModel train(
       List<DrawnClass> classes,
       int[] widths,
       int blocks,
       Trainer.Settings settings,
+      int statistics,
       Workers workers,
       Trainer.Listener listener) {
     Preprocessor preprocessor = preprocessor();
@@ -127,7 +139,7 @@ public final class TrainGeneralist {
             listener);
     model =
         BatchNormStatistics.measure(
-            model, shape, images, STATISTICS, settings.microBatch(), workers);
+            model, shape, images, statistics, settings.microBatch(), workers);
     BatchNormFolding.fold(model);
     model.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessor.preprocessing().toJson());
     model.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(DrawnClass.tasks(classes)));

@@ -21,10 +21,10 @@ final class Vehicles {
   static void car(Brush brush) {
     Color paint = brush.paint();
     Color glass = glass(brush);
-    double roof = brush.vary(-0.5, -0.34);
-    // From a saloon to an estate, whose roof goes on to the end.
-    double tail = brush.vary(-0.82, -0.42);
-    double front = brush.vary(0.12, 0.3);
+    double roof = brush.vary(-0.56, -0.32);
+    // From a saloon to an estate, whose roof goes on to the end, like a van's.
+    double tail = brush.vary(-0.86, -0.4);
+    double front = brush.vary(0.12, 0.36);
     brush.body(polygon(tail - 0.14, 0.08, tail, roof, front, roof, front + 0.34, 0.08), paint);
     brush.part(polygon(tail, 0.02, tail + 0.09, roof + 0.1, -0.14, roof + 0.1, -0.14, 0.02), glass);
     brush.part(
@@ -43,7 +43,7 @@ final class Vehicles {
   static void van(Brush brush) {
     Color paint = brush.paint();
     Color glass = glass(brush);
-    double roof = brush.vary(-0.6, -0.4);
+    double roof = brush.vary(-0.62, -0.34);
     double brow = brush.vary(0.3, 0.45);
     brush.body(
         polygon(-0.95, roof, brow, roof, brow + 0.26, -0.02, 0.93, 0.1, 0.95, 0.5, -0.95, 0.5),
@@ -65,8 +65,8 @@ final class Vehicles {
   static void bus(Brush brush) {
     Color paint = brush.paint();
     Color glass = glass(brush);
-    double roof = brush.vary(-0.68, -0.46);
-    int windows = brush.chance(0.5) ? 4 : 5;
+    double roof = brush.vary(-0.68, -0.4);
+    int windows = brush.chance(0.3) ? 3 : brush.chance(0.5) ? 4 : 5;
     brush.body(box(-1, roof, 1, 0.5, brush.vary(0.06, 0.18)), paint);
     double step = 1.5 / windows;
     for (int i = 0; i < windows; i++) {

@@ -1,5 +1,6 @@
 package org.taco4j.tune;
 
+import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.Arrays;
@@ -75,11 +76,13 @@ public final class BatchNormStatistics {
           for (int i = 0; i < graph.getNodeCount(); i++) {
             if (norms.contains(graph.getNode(i))) {
               NodeProto.Builder node = graph.getNode(i).toBuilder();
-              List<ai.onnx.proto.OnnxMl.AttributeProto> others =
+              List<AttributeProto> others =
                   node.getAttributeList().stream()
                       .filter(attribute -> !attribute.getName().equals("training_mode"))
                       .toList();
-              graph.setNode(i, node.clearAttribute().addAllAttribute(others));
+              String output = node.getOutput(0);
+              graph.setNode(
+                  i, node.clearAttribute().addAllAttribute(others).clearOutput().addOutput(output));
             }
           }
         });

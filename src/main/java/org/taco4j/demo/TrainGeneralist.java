@@ -39,7 +39,7 @@ public final class TrainGeneralist {
   private static final Trainer.Settings SETTINGS =
       new Trainer.Settings(
           new Optimizer(Optimizer.Rule.ADAMW, 4e-3, Optimizer.Schedule.LINEAR, 0.02, 0),
-          Integer.getInteger("steps", 1500),
+          1500,
           128,
           32,
           0.05);

@@ -15,8 +15,9 @@ import org.taco4j.onnx.OnnxModel;
  * output, in order, of {@code folder}, {@code name} and {@code sourceIndex} (the output of the
  * model that it was made from).
  */
-final class TaskClasses {
-  static final String METADATA_KEY = "taco4j.classes";
+public final class TaskClasses {
+  /** The key of the model's metadata. */
+  public static final String METADATA_KEY = "taco4j.classes";
 
   private static final ObjectMapper JSON = new ObjectMapper();
 
@@ -24,7 +25,8 @@ final class TaskClasses {
 
   private TaskClasses() {}
 
-  static String toJson(List<TaskClass> classes) {
+  /** The value of {@link #METADATA_KEY}, for classes in the order of the outputs. */
+  public static String toJson(List<TaskClass> classes) {
     try {
       return JSON.writeValueAsString(
           classes.stream().map(c -> new Entry(c.folder(), c.name(), c.modelIndex())).toList());

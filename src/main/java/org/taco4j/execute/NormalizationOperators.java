@@ -4,6 +4,7 @@ import java.util.Arrays;
 import org.bytedeco.pytorch.LongOptional;
 import org.bytedeco.pytorch.Scalar;
 import org.bytedeco.pytorch.ScalarOptional;
+import org.bytedeco.pytorch.T_TensorTensorTensor_T;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.TensorOptional;
 import org.bytedeco.pytorch.global.torch;
@@ -13,29 +14,56 @@ final class NormalizationOperators {
   private NormalizationOperators() {}
 
   static void addTo(OperatorTable table) {
-    table.add("BatchNormalization", NormalizationOperators::batch);
+    table.addMultiple("BatchNormalization", NormalizationOperators::batch);
     table.add("LayerNormalization", NormalizationOperators::layer);
     table.add("InstanceNormalization", NormalizationOperators::instance);
     table.add("GroupNormalization", NormalizationOperators::group);
     table.add("LpNormalization", NormalizationOperators::lp);
   }
 
-  /** With the stored statistics, which get no gradient; scale and shift do. */
-  private static Kernel.Single batch(NodeSpec node) {
-    node.require(!node.flag("training_mode", false), "training_mode = 1");
-    node.real("momentum", 0.9);
+  private static Kernel batch(NodeSpec node) {
     double epsilon = node.real("epsilon", 1e-5f);
-    return in ->
-        torch.batch_norm(
-            in.get(0),
-            in.asOptional(1),
-            in.asOptional(2),
-            new TensorOptional(in.get(3).detach()),
-            new TensorOptional(in.get(4).detach()),
-            false,
-            0,
-            epsilon,
-            false);
+    double momentum = node.real("momentum", 0.9f);
+    if (node.flag("training_mode", false)) {
+      return in -> train(in, epsilon, momentum);
+    }
+    node.onlyFirstOutput();
+    return Kernel.single(in -> infer(in, epsilon));
+  }
+
+  /** With the stored statistics, which get no gradient; scale and shift do. */
+  private static Tensor infer(Inputs in, double epsilon) {
+    return torch.batch_norm(
+        in.get(0),
+        in.asOptional(1),
+        in.asOptional(2),
+        new TensorOptional(in.get(3).detach()),
+        new TensorOptional(in.get(4).detach()),
+        false,
+        0,
+        epsilon,
+        false);
+  }
+
+  /** With those of the batch; and what the stored ones become, which get no gradient. */
+  private static Tensor[] train(Inputs in, double epsilon, double momentum) {
+    TensorOptional none = new TensorOptional();
+    T_TensorTensorTensor_T result =
+        torch.native_batch_norm(
+            in.get(0), in.asOptional(1), in.asOptional(2), none, none, true, 0, epsilon);
+    Tensor variance =
+        torch.sub(torch.pow(result.get2().detach(), new Scalar(-2.0)), new Scalar(epsilon));
+    return new Tensor[] {
+      new Tensor(result.get0()),
+      moved(in.get(3), result.get1().detach(), momentum),
+      moved(in.get(4), variance, momentum)
+    };
+  }
+
+  private static Tensor moved(Tensor stored, Tensor batch, double momentum) {
+    return torch.add(
+        torch.mul(stored.detach(), new Scalar(momentum)),
+        torch.mul(batch, new Scalar(1 - momentum)));
   }
 
   private static Kernel.Single layer(NodeSpec node) {

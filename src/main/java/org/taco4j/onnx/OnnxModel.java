@@ -64,6 +64,18 @@ public final class OnnxModel {
   }
 
   /**
+   * A model that was built in memory.
+   *
+   * @param source what it is called in messages
+   * @throws org.taco4j.common.TacoException of kind MODEL when it is not consistent
+   */
+  public static OnnxModel of(String source, ModelProto proto) {
+    OnnxModel model = new OnnxModel(source, proto, null);
+    model.check();
+    return model;
+  }
+
+  /**
    * Writes the model; the file appears whole or not at all. Weights go to one external data file,
    * {@code <file name>.data}, where the model would exceed 2 GB as one file.
    *

@@ -268,6 +268,15 @@ class OperatorsTest {
             .statistics(3)
             .statistics(3)
             .a("epsilon", 0.1f));
+    cases.add(
+        op("BatchNormalization", 15)
+            .x(4, 3, 5)
+            .w(3)
+            .w(3)
+            .statistics(3)
+            .statistics(3)
+            .a("training_mode", 1)
+            .unread(2));
     cases.add(op("LayerNormalization", 17).x(2, 3, 8).w(8).w(8));
     cases.add(op("LayerNormalization", 17).x(2, 3, 8).w(3, 8).a("axis", 1).a("epsilon", 0.01f));
     cases.add(op("InstanceNormalization", 9).x(2, 3, 4, 5).w(3).w(3).a("epsilon", 0.01f));

@@ -21,6 +21,7 @@ import picocli.CommandLine.IVersionProvider;
       SpecializeCommand.class,
       EvalCommand.class,
       BenchCommand.class,
+      DemoCommand.class,
       InspectCommand.class,
       SolveCommand.class,
       DoctorCommand.class,

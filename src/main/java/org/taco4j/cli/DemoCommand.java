@@ -24,7 +24,11 @@ import picocli.CommandLine.Option;
             + " minutes and needs nothing but this command.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
-    footer = {"", "Example:", "  taco demo --family animals --out animals-demo"})
+    footer = {
+      "",
+      "Example:",
+      "  ${ROOT-COMMAND-NAME} demo --family vehicles --out vehicles-demo"
+    })
 final class DemoCommand implements Callable<Integer> {
   @Option(
       names = {"-o", "--out"},

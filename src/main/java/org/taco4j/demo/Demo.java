@@ -28,6 +28,9 @@ public final class Demo {
   /** Calibration pictures of a class. */
   private static final int SHOTS = 10;
 
+  /** And those on which layers are checked. */
+  private static final int HELD_OUT = 5;
+
   /** Test pictures of a class of the family: some hundred in all, for intervals of a few points. */
   private static final int TEST_PICTURES = 60;
 
@@ -108,7 +111,7 @@ public final class Demo {
     Path everything = out.resolve(PICTURES).resolve("everything");
     progress.stage("drawing pictures", 0);
     try (Workers workers = new Workers(request.threads())) {
-      DrawnImages.write(task, family, request.seed(), SHOTS, TEST_PICTURES, workers);
+      DrawnImages.write(task, family, request.seed(), SHOTS + HELD_OUT, TEST_PICTURES, workers);
       // Of another seed, so that no picture of the task's test is among them.
       DrawnImages.write(
           everything,
@@ -129,24 +132,20 @@ public final class Demo {
             generalist.images(),
             100 * generalist.top1()));
 
+    progress.stage("specialists", 2 * SPARSITIES.size());
     List<Specialists> specialists = new ArrayList<>();
     List<Path> runs = new ArrayList<>();
     for (double sparsity : SPARSITIES) {
-      Path layerwise = out.resolve(percent(sparsity) + "-layerwise");
+      String percent = String.format(Locale.ROOT, "%.0f", 100 * sparsity);
+      Path layerwise = out.resolve(percent + "-layerwise");
       RunReport papers =
-          specialize(model, task, sparsity)
-              .solver("fast")
-              .progress(heading(runs.size(), sparsity, "layer by layer"))
-              .to(layerwise);
-      runs.add(layerwise);
-      Path sequential = out.resolve(percent(sparsity) + "-sequential");
+          specialize(specialization(model, task, sparsity).solver("fast"), layerwise);
+      Path sequential = out.resolve(percent + "-sequential");
       RunReport ours =
-          specialize(model, task, sparsity)
-              .tune(TUNE, TUNE_PASSES)
-              .comparePtc(everything)
-              .progress(heading(runs.size(), sparsity, "sequentially, tuned, and PTC"))
-              .to(sequential);
-      runs.add(sequential);
+          specialize(
+              specialization(model, task, sparsity).tune(TUNE, TUNE_PASSES).comparePtc(everything),
+              sequential);
+      runs.addAll(List.of(layerwise, sequential));
       specialists.add(new Specialists(sparsity, papers, ours));
     }
     progress.stage("writing the report", 0);
@@ -169,29 +168,21 @@ public final class Demo {
     return new Result(generalist, specialists, page, chart, (System.nanoTime() - start) / 1e9);
   }
 
-  private static String percent(double sparsity) {
-    return String.format(Locale.ROOT, "%.0f", 100 * sparsity);
-  }
-
-  private RunProgress heading(int index, double sparsity, String how) {
-    return new RunProgress(
-        progress,
-        String.format(
-            Locale.ROOT,
-            "[%d/%d] %s %% of the weights removed, %s",
-            index + 1,
-            2 * SPARSITIES.size(),
-            percent(sparsity),
-            how));
-  }
-
-  private Taco.Specialization specialize(Path model, Path task, double sparsity) {
+  private Taco.Specialization specialization(Path model, Path task, double sparsity) {
     return Taco.specialize(model)
         .data(task)
         .shots(SHOTS)
         .sparsity(sparsity)
         .seed(request.seed())
         .threads(request.threads());
+  }
+
+  private RunReport specialize(Taco.Specialization specialization, Path folder) {
+    String name = folder.getFileName().toString();
+    RunReport report = specialization.progress(new RunProgress(progress, name)).to(folder);
+    progress.step(
+        String.format(Locale.ROOT, "%s: %.1f %% right", name, 100 * report.compressed().top1()));
+    return report;
   }
 
   private Taco.EvalResult measure(Path model, Path pictures) {
@@ -205,7 +196,7 @@ public final class Demo {
             Optional.empty(),
             Optional.empty(),
             request.threads()),
-        new RunProgress(progress, "the generalist on all classes"));
+        new RunProgress(progress, "generalist"));
   }
 
   /** Makes the folder; only that of an earlier demo is ever deleted. */

@@ -4,18 +4,19 @@ import org.taco4j.Progress;
 import org.taco4j.common.Notice;
 
 /**
- * One run as one stage of the demo: its own stages become steps, and its messages and notices are
- * left to the report and the log in its folder.
+ * One run as one step of the demo: its own stages are told as what the step is at, and its messages
+ * and notices are left to the report and the log in its folder.
  */
 final class RunProgress implements Progress {
   private final Progress demo;
+  private final String run;
   private String stage = "";
   private int steps;
   private int done;
 
-  RunProgress(Progress demo, String name) {
+  RunProgress(Progress demo, String run) {
     this.demo = demo;
-    demo.stage(name, 0);
+    this.run = run;
   }
 
   @Override
@@ -23,13 +24,22 @@ final class RunProgress implements Progress {
     stage = name;
     steps = count;
     done = 0;
-    demo.step(name);
+    say("");
   }
 
   @Override
   public void step(String what) {
     done++;
-    demo.step(steps == 0 ? stage + ": " + what : stage + " " + done + "/" + steps);
+    say("");
+  }
+
+  @Override
+  public void within(String what) {
+    say(", " + what);
+  }
+
+  private void say(String what) {
+    demo.within(run + ": " + stage + (steps > 0 ? " " + done + "/" + steps : "") + what);
   }
 
   @Override

@@ -199,6 +199,30 @@ public final class Taco {
       return this;
     }
 
+    /** How layers are solved, as {@link Recipe#reconstruct}. */
+    public Specialization reconstruct(String reconstruct) {
+      recipe = recipe.with("reconstruct", reconstruct);
+      return this;
+    }
+
+    /** What is trained after compression, as {@link Recipe#tune}, at its usual passes. */
+    public Specialization tune(String tune) {
+      recipe = recipe.with("tune", tune);
+      return this;
+    }
+
+    /** What is trained after compression, as {@link Recipe#tune}, and for how many passes. */
+    public Specialization tune(String tune, int passes) {
+      recipe = recipe.with("tune", tune).with("tune-passes", passes);
+      return this;
+    }
+
+    /** A folder of generic images, on which a second copy is compressed to compare. */
+    public Specialization comparePtc(Path folder) {
+      recipe = recipe.with("compare-ptc", folder.toString());
+      return this;
+    }
+
     /** Seed of everything random. */
     public Specialization seed(long seed) {
       recipe = recipe.with("seed", seed);

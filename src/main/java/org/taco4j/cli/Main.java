@@ -25,6 +25,7 @@ import picocli.CommandLine.IVersionProvider;
       EvalCommand.class,
       ClassifyCommand.class,
       BenchCommand.class,
+      DemoCommand.class,
       InspectCommand.class,
       SolveCommand.class,
       ReportCommand.class,

@@ -1,0 +1,225 @@
+package org.taco4j.demo;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+import java.util.stream.Stream;
+import org.taco4j.PreprocessingOptions;
+import org.taco4j.Progress;
+import org.taco4j.Taco;
+import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
+import org.taco4j.report.RunReport;
+
+/**
+ * What {@code taco demo} does: the embedded generalist becomes a specialist of one family of drawn
+ * things, at three sparsities and in two ways, through the same calls that any user makes. Nothing
+ * is computed in advance: pictures, models and numbers are of this run.
+ */
+public final class Demo {
+  /** The sparsities of the specialists. */
+  private static final List<Double> SPARSITIES = List.of(0.8, 0.9, 0.95);
+
+  /** Calibration pictures of a class. */
+  private static final int SHOTS = 10;
+
+  /** And those on which layers are checked. */
+  private static final int HELD_OUT = 5;
+
+  /** Test pictures of a class of the family: some hundred in all, for intervals of a few points. */
+  private static final int TEST_PICTURES = 60;
+
+  /** Of each class of all families: as many as the task's calibration pictures, and more. */
+  private static final int GENERIC_PICTURES = 5;
+
+  /** Of each class of all families: what the generalist is measured on. */
+  private static final int GENERIC_TEST_PICTURES = 20;
+
+  private static final long OTHER_SEED = 1_000_003;
+
+  private static final String TUNE = "taco-tmlr";
+  private static final int TUNE_PASSES = 10;
+
+  private static final String MODEL = "generalist.onnx";
+  private static final String PICTURES = "pictures";
+
+  private final Request request;
+  private final Progress progress;
+
+  private Demo(Request request, Progress progress) {
+    this.request = request;
+    this.progress = progress;
+  }
+
+  /**
+   * What to show.
+   *
+   * @param out folder that is written: model and pictures, a run folder for each specialist, and
+   *     the page {@code report.html} over all of them
+   * @param overwrite whether an earlier demo's folder is replaced
+   * @param family whose classes the specialist keeps
+   * @param seed of pictures and runs
+   * @param threads to compute with
+   */
+  public record Request(Path out, boolean overwrite, Family family, long seed, int threads) {}
+
+  /**
+   * The two specialists of one sparsity.
+   *
+   * @param sparsity that was asked for
+   * @param layerwise each layer solved on its own by FastOBC, then corrected
+   * @param sequential by the default solver, sequentially, tuned, with PTC beside it
+   */
+  public record Specialists(double sparsity, RunReport layerwise, RunReport sequential) {}
+
+  /**
+   * What came out.
+   *
+   * @param generalist the dense model on all classes of all families
+   * @param specialists by rising sparsity
+   * @param page over all runs
+   * @param chart accuracy against sparsity, an SVG file
+   */
+  public record Result(
+      Taco.EvalResult generalist,
+      List<Specialists> specialists,
+      Path page,
+      Path chart,
+      double seconds) {}
+
+  /**
+   * Runs the demo.
+   *
+   * @throws TacoException of kind USAGE for a folder that is there; of kind RUNTIME where the file system refuses or libtorch does not load
+   */
+  public static Result run(Request request, Progress progress) {
+    return new Demo(request, progress).run();
+  }
+
+  private Result run() {
+    long start = System.nanoTime();
+    Path out = request.out();
+    prepare(out, request.overwrite());
+    List<DrawnClass> family =
+        Stream.of(DrawnClass.values()).filter(c -> c.family() == request.family()).toList();
+    Path task = out.resolve(PICTURES).resolve(request.family().toString());
+    Path everything = out.resolve(PICTURES).resolve("everything");
+    progress.stage("drawing pictures", 0);
+    try (Workers workers = new Workers(request.threads())) {
+      DrawnImages.write(task, family, request.seed(), SHOTS + HELD_OUT, TEST_PICTURES, workers);
+      // Of another seed, so that no picture of the task's test is among them.
+      DrawnImages.write(
+          everything,
+          List.of(DrawnClass.values()),
+          request.seed() + OTHER_SEED,
+          GENERIC_PICTURES,
+          GENERIC_TEST_PICTURES,
+          workers);
+    }
+    Path model = out.resolve(MODEL);
+    Generalist.write(model);
+    Taco.EvalResult generalist = measure(model, everything);
+    progress.message(
+        String.format(
+            Locale.ROOT,
+            "the generalist knows %d classes; of %d new pictures it gets %.1f %% right",
+            generalist.classes(),
+            generalist.images(),
+            100 * generalist.top1()));
+
+    progress.stage("specialists", 2 * SPARSITIES.size());
+    List<Specialists> specialists = new ArrayList<>();
+    List<Path> runs = new ArrayList<>();
+    for (double sparsity : SPARSITIES) {
+      String percent = String.format(Locale.ROOT, "%.0f", 100 * sparsity);
+      Path layerwise = out.resolve(percent + "-layerwise");
+      RunReport papers =
+          specialize(specialization(model, task, sparsity).solver("fast"), layerwise);
+      Path sequential = out.resolve(percent + "-sequential");
+      RunReport ours =
+          specialize(
+              specialization(model, task, sparsity).tune(TUNE, TUNE_PASSES).comparePtc(everything),
+              sequential);
+      runs.addAll(List.of(layerwise, sequential));
+      specialists.add(new Specialists(sparsity, papers, ours));
+    }
+    progress.stage("writing the report", 0);
+    Path chart = out.resolve("accuracy.svg");
+    Taco.overviewChart(runs, chart);
+    Path page = out.resolve("report.html");
+    Taco.overview(
+        runs,
+        page,
+        "taco demo: specialists of " + request.family(),
+        String.format(
+            Locale.ROOT,
+            "A general model of %d drawn things (right on %.1f %% of new pictures) became"
+                + " specialists of %d of them, with %d pictures of each. All pictures were drawn, and"
+                + " all numbers measured, in this run.",
+            generalist.classes(),
+            100 * generalist.top1(),
+            family.size(),
+            SHOTS));
+    return new Result(generalist, specialists, page, chart, (System.nanoTime() - start) / 1e9);
+  }
+
+  private Taco.Specialization specialization(Path model, Path task, double sparsity) {
+    return Taco.specialize(model)
+        .data(task)
+        .shots(SHOTS)
+        .sparsity(sparsity)
+        .seed(request.seed())
+        .threads(request.threads());
+  }
+
+  private RunReport specialize(Taco.Specialization specialization, Path folder) {
+    String name = folder.getFileName().toString();
+    RunReport report = specialization.progress(new RunProgress(progress, name)).to(folder);
+    progress.step(
+        String.format(Locale.ROOT, "%s: %.1f %% right", name, 100 * report.compressed().top1()));
+    return report;
+  }
+
+  private Taco.EvalResult measure(Path model, Path pictures) {
+    return Taco.evaluate(
+        new Taco.EvalRequest(
+            model,
+            List.of(pictures),
+            List.of(),
+            Optional.empty(),
+            PreprocessingOptions.none(),
+            Optional.empty(),
+            Optional.empty(),
+            request.threads()),
+        new RunProgress(progress, "generalist"));
+  }
+
+  /** Makes the folder; only that of an earlier demo is ever deleted. */
+  private static void prepare(Path out, boolean overwrite) {
+    try {
+      if (Files.exists(out)) {
+        if (!overwrite) {
+          throw TacoException.usage(
+              out + ": is there already; name another folder with --out, or add --overwrite");
+        }
+        if (!Files.isRegularFile(out.resolve(MODEL)) || !Files.isDirectory(out.resolve(PICTURES))) {
+          throw TacoException.usage(
+              out + ": is no folder of an earlier demo; it will not be overwritten");
+        }
+        try (Stream<Path> files = Files.walk(out)) {
+          for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+            Files.delete(file);
+          }
+        }
+      }
+      Files.createDirectories(out.resolve(PICTURES));
+    } catch (IOException e) {
+      throw new TacoException(TacoException.Kind.RUNTIME, out + ": cannot be written: " + e, e);
+    }
+  }
+}

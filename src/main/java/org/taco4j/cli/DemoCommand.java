@@ -24,17 +24,14 @@ import picocli.CommandLine.Option;
             + " minutes and needs nothing but this command.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
-    footer = {
-      "",
-      "Example:",
-      "  ${ROOT-COMMAND-NAME} demo --family vehicles --out vehicles-demo"
-    })
+    footer = {"", "Example:", "  ${ROOT-COMMAND-NAME} demo --family vehicles --out vehicles-demo"})
 final class DemoCommand implements Callable<Integer> {
   @Option(
       names = {"-o", "--out"},
       paramLabel = "DIR",
-      description = "folder to write: pictures, models, a report for each run and one over all"
-          + " (taco-demo)")
+      description =
+          "folder to write: pictures, models, a report for each run and one over all"
+              + " (taco-demo)")
   Path out = Path.of("taco-demo");
 
   @Option(names = "--overwrite", description = "replace the folder of an earlier demo")
@@ -84,15 +81,11 @@ final class DemoCommand implements Callable<Integer> {
     out.printf("%-34s", "weights removed");
     all.forEach(s -> out.printf(Locale.ROOT, "%21.0f %%", 100 * s.sparsity()));
     out.println();
-    row(out, "dense", all, s -> accuracy(topOne(s.sequential().dense())));
-    row(out, "layer by layer (SparseGPT)", all, s -> accuracy(topOne(s.layerwise().compressed())));
-    row(out, "sequentially (taco's default)", all, s -> accuracy(sequential(s.sequential())));
-    row(out, "and tuned", all, s -> accuracy(topOne(s.sequential().compressed())));
-    row(
-        out,
-        "the same on generic pictures (PTC)",
-        all,
-        s -> accuracy(Objects.requireNonNull(s.sequential().ptc()).task().ptc()));
+    row(out, "dense", all, s -> accuracy(s.dense()));
+    row(out, "layer by layer (SparseGPT)", all, s -> accuracy(s.layerByLayer()));
+    row(out, "sequentially (taco's default)", all, s -> accuracy(s.untuned()));
+    row(out, "and tuned", all, s -> accuracy(s.tuned()));
+    row(out, "the same on generic pictures (PTC)", all, s -> accuracy(s.ptc()));
     row(
         out,
         "gzipped file",
@@ -122,19 +115,6 @@ final class DemoCommand implements Callable<Integer> {
     out.printf("%-34s", name);
     all.forEach(s -> out.printf("%23s", cell.apply(s)));
     out.println();
-  }
-
-  /** The compressed model before tuning. */
-  private static RunReport.TopOne sequential(RunReport report) {
-    return report.untuned() == null ? topOne(report.compressed()) : report.untuned();
-  }
-
-  private static RunReport.TopOne topOne(RunReport.ModelResult result) {
-    return new RunReport.TopOne(
-        Objects.requireNonNull(result.top1()),
-        Objects.requireNonNull(result.top1Low()),
-        Objects.requireNonNull(result.top1High()),
-        result.images());
   }
 
   private static String accuracy(RunReport.TopOne top1) {

@@ -22,7 +22,7 @@ import picocli.CommandLine.Parameters;
       "Write the page of a run again from its report.json, or one page over several runs.",
       "",
       "RUN is a folder that specialize wrote: its report.html is written again. A folder that holds"
-          + " such folders gets an overview.html with a table of all and the chart of accuracy"
+          + " such folders gets a report.html with a table of all and the chart of accuracy"
           + " against sparsity."
     },
     mixinStandardHelpOptions = true,
@@ -35,7 +35,7 @@ import picocli.CommandLine.Parameters;
       "  ${ROOT-COMMAND-NAME} report runs/60 runs/80 runs/90 --out compared.html"
     })
 final class ReportCommand implements Callable<Integer> {
-  private static final String OVERVIEW = "overview.html";
+  private static final String OVERVIEW = "report.html";
 
   @Parameters(
       arity = "1..*",
@@ -46,8 +46,7 @@ final class ReportCommand implements Callable<Integer> {
   @Option(
       names = "--out",
       paramLabel = "FILE",
-      description =
-          "the page to write (report.html in the run's folder; overview.html in the folder of runs)")
+      description = "the page to write (report.html in the folder)")
   @Nullable Path out;
 
   @Option(names = "--title", paramLabel = "TEXT", description = "the title of an overview")

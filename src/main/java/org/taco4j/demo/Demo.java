@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.stream.Stream;
 import org.taco4j.PreprocessingOptions;
@@ -75,7 +76,35 @@ public final class Demo {
    * @param layerwise each layer solved on its own by FastOBC, then corrected
    * @param sequential by the default solver, sequentially, tuned, with PTC beside it
    */
-  public record Specialists(double sparsity, RunReport layerwise, RunReport sequential) {}
+  public record Specialists(double sparsity, RunReport layerwise, RunReport sequential) {
+
+    /** The dense model on the family. */
+    public RunReport.TopOne dense() {
+      return measured(sequential.dense());
+    }
+
+    /** Each layer on its own. */
+    public RunReport.TopOne layerByLayer() {
+      return measured(layerwise.compressed());
+    }
+
+    /** Sequentially, before tuning. */
+    public RunReport.TopOne untuned() {
+      return sequential.untuned() == null
+          ? measured(sequential.compressed())
+          : sequential.untuned();
+    }
+
+    /** Sequentially and tuned, unless the trial was better without. */
+    public RunReport.TopOne tuned() {
+      return measured(sequential.compressed());
+    }
+
+    /** The same on generic pictures. */
+    public RunReport.TopOne ptc() {
+      return Objects.requireNonNull(sequential.ptc()).task().ptc();
+    }
+  }
 
   /**
    * What came out.
@@ -95,7 +124,8 @@ public final class Demo {
   /**
    * Runs the demo.
    *
-   * @throws TacoException of kind USAGE for a folder that is there; of kind RUNTIME where the file system refuses or libtorch does not load
+   * @throws TacoException of kind USAGE for a folder that is there; of kind RUNTIME where the file
+   *     system refuses or libtorch does not load
    */
   public static Result run(Request request, Progress progress) {
     return new Demo(request, progress).run();
@@ -181,8 +211,14 @@ public final class Demo {
     String name = folder.getFileName().toString();
     RunReport report = specialization.progress(new RunProgress(progress, name)).to(folder);
     progress.step(
-        String.format(Locale.ROOT, "%s: %.1f %% right", name, 100 * report.compressed().top1()));
+        String.format(
+            Locale.ROOT, "%s: %.1f %% right", name, 100 * measured(report.compressed()).top1()));
     return report;
+  }
+
+  /** The accuracy; there are test pictures in every run of the demo. */
+  private static RunReport.TopOne measured(RunReport.ModelResult result) {
+    return Objects.requireNonNull(result.accuracy());
   }
 
   private Taco.EvalResult measure(Path model, Path pictures) {

@@ -69,6 +69,12 @@ final class Method {
         : untuned(report);
   }
 
+  /** What was asked for, whether or not tuning made the result. */
+  static String asked(RunReport report) {
+    String tune = option(report, "tune", "none");
+    return tune.equals("none") ? untuned(report) : untuned(report) + " + " + tune;
+  }
+
   /** A fraction with as many digits as it needs: 60 %, 94.97 %. */
   static String percent(double fraction) {
     String text = String.format(Locale.ROOT, "%.1f", 100 * fraction);

@@ -193,20 +193,18 @@ public final class Overview {
     LinkedHashSet<Double> dense = new LinkedHashSet<>();
     for (Run run : group) {
       RunReport report = run.report();
-      RunReport.ModelResult result = report.compressed();
-      if (result.top1() == null || result.top1Low() == null || result.top1High() == null) {
+      RunReport.TopOne top1 = report.compressed().accuracy();
+      if (top1 == null) {
         continue;
       }
       if (report.dense().top1() != null) {
         dense.add(report.dense().top1());
       }
-      String method = Method.of(report);
-      points.add(
-          new Charts.Point(
-              method, report.sparsity(), result.top1(), result.top1Low(), result.top1High()));
-      if (report.untuned() != null) {
-        points.add(point(Method.untuned(report), report.sparsity(), report.untuned()));
-      }
+      // Where tuning was asked for and not used, its line goes on with the untuned model.
+      String method = Method.asked(report);
+      points.add(point(method, report.sparsity(), top1));
+      RunReport.TopOne untuned = report.untuned() == null ? top1 : report.untuned();
+      points.add(point(Method.untuned(report), report.sparsity(), untuned));
       if (report.ptc() != null) {
         points.add(point("PTC, " + method, report.sparsity(), report.ptc().task().ptc()));
       }

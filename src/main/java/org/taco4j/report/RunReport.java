@@ -107,7 +107,15 @@ public record RunReport(
       long bytes,
       long gzipBytes,
       long nonZeroWeights,
-      long macs) {}
+      long macs) {
+
+    /** Top-1 with its interval; null where there are no test images. */
+    public @Nullable TopOne accuracy() {
+      return top1 == null || top1Low == null || top1High == null
+          ? null
+          : new TopOne(top1, top1Low, top1High, images);
+    }
+  }
 
   /**
    * Latency of both models, interleaved in one process.

@@ -83,7 +83,7 @@ class ReportTest {
   @Test
   void aFolderOfRunsGetsAnOverview() throws IOException {
     Path runs = run.getParent();
-    Path page = runs.resolve("overview.html");
+    Path page = runs.resolve("report.html");
     assertEquals(page + "\n", Cli.run("report", runs).succeeded().out());
     assertTrue(Files.readString(page).contains("href=\"one/report.html\""));
     Path out = folder.resolve("both.html");

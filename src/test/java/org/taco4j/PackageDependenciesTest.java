@@ -35,7 +35,7 @@ class PackageDependenciesTest {
     "tune, 'common onnx data runtime execute'",
     "bench, 'common onnx data runtime'",
     "report, 'common'",
-    "demo, 'common onnx data runtime tune bench root'",
+    "demo, 'common onnx data runtime tune bench report root'",
   })
   void usesOnlyWhatItMay(String name, String allowed) {
     String own = "org.taco4j." + name + "..";

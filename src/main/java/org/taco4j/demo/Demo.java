@@ -23,38 +23,44 @@ import org.taco4j.report.RunReport;
  * is computed in advance: pictures, models and numbers are of this run.
  */
 public final class Demo {
-  /** The sparsities of the specialists. */
-  private static final List<Double> SPARSITIES = List.of(0.8, 0.9, 0.95);
-
-  /** Calibration pictures of a class. */
-  private static final int SHOTS = 10;
-
-  /** And those on which layers are checked. */
-  private static final int HELD_OUT = 5;
-
-  /** Test pictures of a class of the family: some hundred in all, for intervals of a few points. */
-  private static final int TEST_PICTURES = 60;
-
-  /** Of each class of all families: as many as the task's calibration pictures, and more. */
-  private static final int GENERIC_PICTURES = 5;
-
-  /** Of each class of all families: what the generalist is measured on. */
-  private static final int GENERIC_TEST_PICTURES = 20;
-
   private static final long OTHER_SEED = 1_000_003;
 
   private static final String TUNE = "taco-tmlr";
-  private static final int TUNE_PASSES = 10;
 
   private static final String MODEL = "generalist.onnx";
   private static final String PICTURES = "pictures";
 
   private final Request request;
+  private final Size size;
   private final Progress progress;
 
-  private Demo(Request request, Progress progress) {
+  private Demo(Request request, Size size, Progress progress) {
     this.request = request;
+    this.size = size;
     this.progress = progress;
+  }
+
+  /**
+   * How much is shown.
+   *
+   * @param sparsities of the specialists, rising
+   * @param shots calibration pictures of a class
+   * @param heldOut pictures of a class on which layers are checked
+   * @param testPictures of a class of the family
+   * @param genericPictures of each class of all families, to calibrate PTC with
+   * @param genericTestPictures of each class of all families, to measure the generalist on
+   */
+  record Size(
+      List<Double> sparsities,
+      int shots,
+      int heldOut,
+      int testPictures,
+      int genericPictures,
+      int genericTestPictures,
+      int tunePasses) {
+
+    /** Some hundred test pictures, for intervals of a few points, in one to three minutes. */
+    static final Size USUAL = new Size(List.of(0.8, 0.9, 0.95), 10, 5, 60, 5, 20, 10);
   }
 
   /**
@@ -128,7 +134,12 @@ public final class Demo {
    *     system refuses or libtorch does not load
    */
   public static Result run(Request request, Progress progress) {
-    return new Demo(request, progress).run();
+    return run(request, Size.USUAL, progress);
+  }
+
+  /** {@link #run(Request, Progress)} of another size. */
+  static Result run(Request request, Size size, Progress progress) {
+    return new Demo(request, size, progress).run();
   }
 
   private Result run() {
@@ -141,14 +152,20 @@ public final class Demo {
     Path everything = out.resolve(PICTURES).resolve("everything");
     progress.stage("drawing pictures", 0);
     try (Workers workers = new Workers(request.threads())) {
-      DrawnImages.write(task, family, request.seed(), SHOTS + HELD_OUT, TEST_PICTURES, workers);
+      DrawnImages.write(
+          task,
+          family,
+          request.seed(),
+          size.shots() + size.heldOut(),
+          size.testPictures(),
+          workers);
       // Of another seed, so that no picture of the task's test is among them.
       DrawnImages.write(
           everything,
           List.of(DrawnClass.values()),
           request.seed() + OTHER_SEED,
-          GENERIC_PICTURES,
-          GENERIC_TEST_PICTURES,
+          size.genericPictures(),
+          size.genericTestPictures(),
           workers);
     }
     Path model = out.resolve(MODEL);
@@ -162,10 +179,10 @@ public final class Demo {
             generalist.images(),
             100 * generalist.top1()));
 
-    progress.stage("specialists", 2 * SPARSITIES.size());
+    progress.stage("specialists", 2 * size.sparsities().size());
     List<Specialists> specialists = new ArrayList<>();
     List<Path> runs = new ArrayList<>();
-    for (double sparsity : SPARSITIES) {
+    for (double sparsity : size.sparsities()) {
       String percent = String.format(Locale.ROOT, "%.0f", 100 * sparsity);
       Path layerwise = out.resolve(percent + "-layerwise");
       RunReport papers =
@@ -173,7 +190,9 @@ public final class Demo {
       Path sequential = out.resolve(percent + "-sequential");
       RunReport ours =
           specialize(
-              specialization(model, task, sparsity).tune(TUNE, TUNE_PASSES).comparePtc(everything),
+              specialization(model, task, sparsity)
+                  .tune(TUNE, size.tunePasses())
+                  .comparePtc(everything),
               sequential);
       runs.addAll(List.of(layerwise, sequential));
       specialists.add(new Specialists(sparsity, papers, ours));
@@ -194,14 +213,14 @@ public final class Demo {
             generalist.classes(),
             100 * generalist.top1(),
             family.size(),
-            SHOTS));
+            size.shots()));
     return new Result(generalist, specialists, page, chart, (System.nanoTime() - start) / 1e9);
   }
 
   private Taco.Specialization specialization(Path model, Path task, double sparsity) {
     return Taco.specialize(model)
         .data(task)
-        .shots(SHOTS)
+        .shots(size.shots())
         .sparsity(sparsity)
         .seed(request.seed())
         .threads(request.threads());

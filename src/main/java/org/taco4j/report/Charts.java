@@ -364,6 +364,22 @@ final class Charts {
           "dashed",
           "color",
           Plot.GREY);
+      plot.layer(
+          "text",
+          null,
+          Plot.map(),
+          "label",
+          "dense",
+          "x",
+          PERCENT * points.stream().mapToDouble(Point::sparsity).max().orElse(0),
+          "y",
+          PERCENT * level,
+          "hjust",
+          1,
+          "vjust",
+          -0.3,
+          "color",
+          Plot.GREY);
     }
     plot.layer(
             "errorbar",

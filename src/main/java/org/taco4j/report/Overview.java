@@ -202,9 +202,9 @@ public final class Overview {
       }
       // Where tuning was asked for and not used, its line goes on with the untuned model.
       String method = Method.asked(report);
-      points.add(point(method, report.sparsity(), top1));
       RunReport.TopOne untuned = report.untuned() == null ? top1 : report.untuned();
       points.add(point(Method.untuned(report), report.sparsity(), untuned));
+      points.add(point(method, report.sparsity(), top1));
       if (report.ptc() != null) {
         points.add(point("PTC, " + method, report.sparsity(), report.ptc().task().ptc()));
       }

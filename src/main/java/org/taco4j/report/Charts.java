@@ -373,11 +373,12 @@ final class Charts {
           "x",
           PERCENT * points.stream().mapToDouble(Point::sparsity).max().orElse(0),
           "y",
-          PERCENT * level,
+          PERCENT
+              * (level + 0.03 * (level - points.stream().mapToDouble(Point::low).min().orElse(0))),
           "hjust",
           1,
           "vjust",
-          -0.3,
+          0,
           "color",
           Plot.GREY);
     }

@@ -48,6 +48,8 @@ final class NoticeGroups {
           "The damping could not be chosen by cross-validation",
           LEFT_DENSE,
           "Layers that stay dense",
+          "misfit-left-dense",
+          "Layers that the pattern does not fit stay dense",
           "layer-skipped",
           "Operators with weights that stay as they are",
           "structures-left",

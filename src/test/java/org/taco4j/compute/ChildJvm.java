@@ -34,18 +34,20 @@ public final class ChildJvm {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(flags);
-    command.add("-cp");
     String classPath =
-        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
-    command.add(
         Pattern.compile(File.pathSeparator, Pattern.LITERAL)
-            .splitAsStream(classPath)
+            .splitAsStream(
+                System.getProperty(
+                    "surefire.test.class.path", System.getProperty("java.class.path")))
             .filter(onClassPath)
-            .collect(Collectors.joining(File.pathSeparator)));
+            .collect(Collectors.joining(File.pathSeparator));
     command.add(main.getName());
     command.addAll(List.of(arguments));
     try {
-      Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+      ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+      // Not -cp: ONNX Runtime 1.29 crashes where the command line has more than 4096 bytes.
+      builder.environment().put("CLASSPATH", classPath);
+      Process process = builder.start();
       String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
       return new Result(process.waitFor(), output);
     } catch (IOException e) {

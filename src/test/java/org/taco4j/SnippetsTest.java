@@ -54,7 +54,7 @@ class SnippetsTest {
   private static final double TOLERANCE = 1e-4;
 
   private static final List<Path> DOCUMENTS =
-      List.of(Path.of("docs", "use-the-model.md"), Path.of("README.md"));
+      List.of(Path.of("README.md"), Path.of("docs", "use-the-model.md"));
 
   private static final Pattern BLOCK =
       Pattern.compile("^```(\\w+)\\n(.*?)^```$", Pattern.MULTILINE | Pattern.DOTALL);

@@ -20,7 +20,7 @@ import picocli.CommandLine.Option;
     name = "demo",
     description =
         "Show what taco does: draw pictures, specialise a small embedded model to one family of"
-            + " them at 80, 90 and 95 %% sparsity, and compare the ways to do it. Takes two to three"
+            + " them at 80, 90 and 95 %% sparsity, and compare the ways to do it. Takes one to three"
             + " minutes and needs nothing but this command.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
@@ -34,7 +34,9 @@ final class DemoCommand implements Callable<Integer> {
               + " (taco-demo)")
   Path out = Path.of("taco-demo");
 
-  @Option(names = "--overwrite", description = "replace the folder of an earlier demo")
+  @Option(
+      names = "--overwrite",
+      description = "replace what an earlier demo, finished or not, has written there")
   boolean overwrite;
 
   @Option(
@@ -56,7 +58,7 @@ final class DemoCommand implements Callable<Integer> {
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter err = commandLine.getErr();
     err.printf(
-        "taco demo: a small general model becomes a specialist of %s, in two to three minutes%n",
+        "taco demo: a small general model becomes a specialist of %s, in one to three minutes%n",
         family);
     err.flush();
     Demo.Result result;
@@ -99,10 +101,11 @@ final class DemoCommand implements Callable<Integer> {
     out.printf(
         Locale.ROOT,
         "%nIn %.0f s. Report: %s%n%nNow a model of your own, and a folder of images for each class:"
-            + "%n  ./taco specialize model.onnx --data images --shots 10 --sparsity 0.6 --out"
+            + "%n  %s specialize model.onnx --data images --shots 10 --sparsity 0.6 --out"
             + " specialist%n",
         result.seconds(),
-        result.page());
+        result.page(),
+        Terminal.command());
     out.flush();
   }
 

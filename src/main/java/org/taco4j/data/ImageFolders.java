@@ -13,6 +13,7 @@ import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 import org.taco4j.common.Notices;
 import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
@@ -450,6 +451,7 @@ public final class ImageFolders {
     for (Pool pool : pools) {
       deals.add(deal(request, policy, pool, notices));
     }
+    noteFewShots(request.shots(), pools, notices);
     boolean nothingLeft = deals.stream().allMatch(each -> each.heldOut().isEmpty());
     if (policy instanceof HeldOutPolicy.Auto && nothingLeft) {
       deals = setAside(request.seed(), pools, deals, notices);
@@ -466,22 +468,28 @@ public final class ImageFolders {
     return deals;
   }
 
+  /** One notice for all classes with fewer images than were asked for. */
+  private static void noteFewShots(int shots, List<Pool> pools, Notices notices) {
+    List<Pool> few = pools.stream().filter(pool -> pool.train().size() < shots).toList();
+    if (few.isEmpty()) {
+      return;
+    }
+    notices.add(
+        "few-shots",
+        few.size() == 1 ? few.getFirst().taskClass().folder() : few.size() + " classes",
+        "have fewer than the %d calibration images asked for: %s"
+            .formatted(
+                shots,
+                few.stream()
+                    .map(pool -> pool.taskClass().name() + " " + pool.train().size())
+                    .collect(Collectors.joining(", "))),
+        few.stream().mapToInt(pool -> pool.train().size()).min().orElse(0));
+  }
+
   private static Deal deal(Request request, HeldOutPolicy policy, Pool pool, Notices notices) {
     String folder = pool.taskClass().folder();
     List<Path> shuffled = shuffled(pool.train(), request.seed(), "shots", folder);
     int shots = request.shots();
-    if (shots > shuffled.size()) {
-      notices.add(
-          "few-shots",
-          folder,
-          "the class '"
-              + pool.taskClass().name()
-              + "' has "
-              + shuffled.size()
-              + " calibration images instead of "
-              + shots,
-          shuffled.size());
-    }
     int chosen = shots == 0 ? shuffled.size() : Math.min(shots, shuffled.size());
     int left = shuffled.size() - chosen;
     int heldOut =

@@ -9,6 +9,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
+import java.util.Set;
 import java.util.stream.Stream;
 import org.taco4j.PreprocessingOptions;
 import org.taco4j.Progress;
@@ -29,6 +30,10 @@ public final class Demo {
 
   private static final String MODEL = "generalist.onnx";
   private static final String PICTURES = "pictures";
+  private static final String CHART = "accuracy.svg";
+  private static final String PAGE = "report.html";
+  private static final String LAYERWISE = "-layerwise";
+  private static final String SEQUENTIAL = "-sequential";
 
   private final Request request;
   private final Size size;
@@ -59,7 +64,7 @@ public final class Demo {
       int genericTestPictures,
       int tunePasses) {
 
-    /** Some hundred test pictures, for intervals of a few points, in one to three minutes. */
+    /** Some hundred test pictures, for intervals of a few points, in some minutes. */
     static final Size USUAL = new Size(List.of(0.8, 0.9, 0.95), 10, 5, 60, 5, 20, 10);
   }
 
@@ -150,6 +155,9 @@ public final class Demo {
         Stream.of(DrawnClass.values()).filter(c -> c.family() == request.family()).toList();
     Path task = out.resolve(PICTURES).resolve(request.family().toString());
     Path everything = out.resolve(PICTURES).resolve("everything");
+    // First, as it marks the folder as a demo's.
+    Path model = out.resolve(MODEL);
+    Generalist.write(model);
     progress.stage("drawing pictures", 0);
     try (Workers workers = new Workers(request.threads())) {
       DrawnImages.write(
@@ -168,8 +176,7 @@ public final class Demo {
           size.genericTestPictures(),
           workers);
     }
-    Path model = out.resolve(MODEL);
-    Generalist.write(model);
+    progress.stage("measuring the generalist", 0);
     Taco.EvalResult generalist = measure(model, everything);
     progress.message(
         String.format(
@@ -184,10 +191,10 @@ public final class Demo {
     List<Path> runs = new ArrayList<>();
     for (double sparsity : size.sparsities()) {
       String percent = String.format(Locale.ROOT, "%.0f", 100 * sparsity);
-      Path layerwise = out.resolve(percent + "-layerwise");
+      Path layerwise = out.resolve(percent + LAYERWISE);
       RunReport papers =
           specialize(specialization(model, task, sparsity).solver("fast"), layerwise);
-      Path sequential = out.resolve(percent + "-sequential");
+      Path sequential = out.resolve(percent + SEQUENTIAL);
       RunReport ours =
           specialize(
               specialization(model, task, sparsity)
@@ -198,9 +205,9 @@ public final class Demo {
       specialists.add(new Specialists(sparsity, papers, ours));
     }
     progress.stage("writing the report", 0);
-    Path chart = out.resolve("accuracy.svg");
+    Path chart = out.resolve(CHART);
     Taco.overviewChart(runs, chart);
-    Path page = out.resolve("report.html");
+    Path page = out.resolve(PAGE);
     Taco.overview(
         runs,
         page,
@@ -208,12 +215,14 @@ public final class Demo {
         String.format(
             Locale.ROOT,
             "A general model of %d drawn things (right on %.1f %% of new pictures) became"
-                + " specialists of %d of them, with %d pictures of each. All pictures were drawn, and"
-                + " all numbers measured, in this run.",
+                + " specialists of %d of them, with %d pictures of each. PTC is the same compression"
+                + " on generic pictures, of all %d things, instead of the task's. All pictures were"
+                + " drawn, and all numbers measured, in this run.",
             generalist.classes(),
             100 * generalist.top1(),
             family.size(),
-            size.shots()));
+            size.shots(),
+            generalist.classes()));
     return new Result(generalist, specialists, page, chart, (System.nanoTime() - start) / 1e9);
   }
 
@@ -254,21 +263,23 @@ public final class Demo {
         new RunProgress(progress, "generalist"));
   }
 
-  /** Makes the folder; only that of an earlier demo is ever deleted. */
+  /** Makes the folder; of an earlier demo's only what that wrote is deleted. */
   private static void prepare(Path out, boolean overwrite) {
     try {
-      if (Files.exists(out)) {
+      if (Files.exists(out) && !isEmptyFolder(out)) {
+        if (!Files.isRegularFile(out.resolve(MODEL))) {
+          throw TacoException.usage(
+              out + ": is there already, and no earlier demo's; name another folder with --out");
+        }
         if (!overwrite) {
           throw TacoException.usage(
-              out + ": is there already; name another folder with --out, or add --overwrite");
-        }
-        if (!Files.isRegularFile(out.resolve(MODEL)) || !Files.isDirectory(out.resolve(PICTURES))) {
-          throw TacoException.usage(
-              out + ": is no folder of an earlier demo; it will not be overwritten");
+              out + ": is an earlier demo's; name another folder with --out, or add --overwrite");
         }
         try (Stream<Path> files = Files.walk(out)) {
           for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-            Files.delete(file);
+            if (isOfADemo(out.relativize(file))) {
+              Files.delete(file);
+            }
           }
         }
       }
@@ -276,5 +287,21 @@ public final class Demo {
     } catch (IOException e) {
       throw new TacoException(TacoException.Kind.RUNTIME, out + ": cannot be written: " + e, e);
     }
+  }
+
+  private static boolean isEmptyFolder(Path path) throws IOException {
+    if (!Files.isDirectory(path)) {
+      return false;
+    }
+    try (Stream<Path> files = Files.list(path)) {
+      return files.findAny().isEmpty();
+    }
+  }
+
+  private static boolean isOfADemo(Path file) {
+    String top = file.getName(0).toString();
+    return Set.of(MODEL, PICTURES, CHART, PAGE).contains(top)
+        || top.matches("\\.?\\d+" + LAYERWISE + "(\\.part)?")
+        || top.matches("\\.?\\d+" + SEQUENTIAL + "(\\.part)?");
   }
 }

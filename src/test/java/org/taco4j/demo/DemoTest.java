@@ -2,6 +2,7 @@ package org.taco4j.demo;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -76,6 +77,35 @@ class DemoTest {
     assertArrayEquals(
         Files.readAllBytes(out.resolve("90-sequential/model.onnx")),
         Files.readAllBytes(again.resolve("model.onnx")));
+  }
+
+  @Test
+  void aDemoThatWasStoppedIsReplacedButForWhatIsNotItsOwn() throws IOException {
+    Path out = Files.createDirectories(folder.resolve("demo/pictures")).getParent();
+    Generalist.write(out.resolve("generalist.onnx"));
+    Path part = Files.createDirectories(out.resolve(".80-sequential.part")).resolve("x");
+    Files.writeString(part, "x");
+    Path mine = Files.writeString(out.resolve("notes.txt"), "mine");
+    assertThrows(TacoException.class, () -> Demo.run(request(false), SMALL, Progress.SILENT));
+    // Stopped again, after the old one has gone.
+    RuntimeException stop = new RuntimeException("stopped");
+    Progress stops =
+        new Progress() {
+          @Override
+          public void stage(String name, int count) {
+            throw stop;
+          }
+
+          @Override
+          public void step(String what) {}
+
+          @Override
+          public void message(String text) {}
+        };
+    assertSame(
+        stop, assertThrows(RuntimeException.class, () -> Demo.run(request(true), SMALL, stops)));
+    assertEquals("mine", Files.readString(mine));
+    assertTrue(Files.notExists(part));
   }
 
   @Test

@@ -61,7 +61,7 @@ public enum RecipeStage {
   TUNING("tuning", "tune", "tune-passes", "tune-rate", "tune-hold-out", "tune-crop"),
   /** What is compressed beside the specialist. */
   COMPARISON("comparison", "compare-ptc"),
-  /** What changes no result. */
+  /** Where it runs: threads and memory change no result, the backend only how sums are rounded. */
   MACHINE("this machine", "threads", "memory", "backend");
 
   private final String title;

@@ -84,7 +84,8 @@ public final class Recipes {
 
   private static TacoException unknown(String nameOrFile) {
     return TacoException.usage(
-        "--recipe %s: there is no such file, and no such preset%s; the presets are %s"
+        ("recipe '%s': there is no such file (seen from the current folder), and no such preset%s;"
+                + " the presets are %s")
             .formatted(
                 nameOrFile, Suggestions.didYouMean(nameOrFile, NAMES), String.join(", ", NAMES)));
   }

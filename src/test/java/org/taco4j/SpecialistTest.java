@@ -341,9 +341,10 @@ class SpecialistTest {
     Cli.Result dense = Cli.run("classify", shared.resolve("dense.onnx"), pictures.getFirst());
     assertEquals(TacoException.Kind.MODEL.exitCode(), dense.exitCode());
     Path empty = Files.createDirectory(folder.resolve("empty"));
-    Cli.Result none = Cli.run("classify", model, empty);
-    assertEquals(TacoException.Kind.DATA.exitCode(), none.exitCode());
-    assertTrue(none.err().contains(empty.toString()), none.err());
+    Cli.Result some = Cli.run("classify", model, empty, pictures.getFirst());
+    assertEquals(TacoException.Kind.DATA.exitCode(), some.exitCode());
+    assertTrue(some.err().contains(empty.toString()), some.err());
+    assertTrue(some.out().startsWith(pictures.getFirst().toString()), some.out());
     assertEquals(TacoException.Kind.USAGE.exitCode(), Cli.run("classify", model).exitCode());
   }
 }

@@ -78,11 +78,22 @@ final class ClassifyCommand implements Callable<Integer> {
       throw TacoException.usage("--top must be at least 1, not " + top);
     }
     int exitCode = 0;
+    List<Entry> entries = new ArrayList<>();
     try (Specialist specialist = Specialist.open(Objects.requireNonNull(model), threads)) {
-      List<Path> files = files(Objects.requireNonNull(images));
+      List<Path> files = new ArrayList<>();
+      for (Path image : Objects.requireNonNull(images)) {
+        List<Path> inside =
+            Files.isDirectory(image) ? ImageFolders.imagesIn(image) : List.of(image);
+        if (inside.isEmpty()) {
+          String error = image + ": no image file in this folder (jpg, jpeg, png, webp, bmp)";
+          exitCode = TacoException.Kind.DATA.exitCode();
+          entries.add(new Entry(image.toString(), null, error));
+          Main.complain(commandLine, error);
+        }
+        files.addAll(inside);
+      }
       int fileWidth = longest(files);
       int nameWidth = longest(specialist.classes());
-      List<Entry> entries = new ArrayList<>();
       for (Path file : files) {
         try {
           Specialist.Prediction prediction = specialist.classify(file);
@@ -97,7 +108,7 @@ final class ClassifyCommand implements Callable<Integer> {
           }
           exitCode = e.kind().exitCode();
           entries.add(new Entry(file.toString(), null, e.getMessage()));
-          commandLine.getErr().println("taco: " + e.getMessage());
+          Main.complain(commandLine, String.valueOf(e.getMessage()));
         }
       }
       if (json) {
@@ -110,23 +121,6 @@ final class ClassifyCommand implements Callable<Integer> {
 
   private static int longest(List<?> texts) {
     return texts.stream().mapToInt(text -> text.toString().length()).max().orElse(0);
-  }
-
-  private static List<Path> files(List<Path> images) {
-    List<Path> files = new ArrayList<>();
-    for (Path image : images) {
-      if (!Files.isDirectory(image)) {
-        files.add(image);
-        continue;
-      }
-      List<Path> inside = ImageFolders.imagesIn(image);
-      if (inside.isEmpty()) {
-        throw TacoException.data(
-            image + ": no image file in this folder (jpg, jpeg, png, webp, bmp)");
-      }
-      files.addAll(inside);
-    }
-    return files;
   }
 
   /** The file, then probability and name of each class, in columns. */

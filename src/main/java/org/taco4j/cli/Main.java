@@ -111,7 +111,7 @@ public final class Main implements Runnable {
   }
 
   /** The one line that says what went wrong. */
-  private static void complain(CommandLine commandLine, String message) {
+  static void complain(CommandLine commandLine, String message) {
     commandLine
         .getErr()
         .println(

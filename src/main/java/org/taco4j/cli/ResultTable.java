@@ -4,6 +4,7 @@ import java.io.PrintWriter;
 import java.util.Locale;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.report.RunReport;
+import org.taco4j.report.Verdict;
 
 /** What a run ends with: dense against compressed, and what changed. */
 final class ResultTable {
@@ -41,6 +42,11 @@ final class ResultTable {
         styled(BETTER, number("(%.1f %% sparse)", 100 * report.sparsity())));
     double size = (double) compressed.gzipBytes() / dense.gzipBytes() - 1;
     row(
+        "file",
+        number("%.2f MB", dense.bytes() / 1e6),
+        number("%.2f MB", compressed.bytes() / 1e6),
+        "");
+    row(
         "gzipped file",
         number("%.2f MB", dense.gzipBytes() / 1e6),
         number("%.2f MB", compressed.gzipBytes() / 1e6),
@@ -61,6 +67,10 @@ final class ResultTable {
                 "; 5th to 95th percentile %.2f to %.2f)",
                 latency.ratioLow(),
                 latency.ratioHigh()));
+    for (String sentence : Verdict.of(report)) {
+      to.println();
+      to.println(Terminal.styled(stream, "yellow", "note:") + " " + sentence);
+    }
     to.flush();
   }
 

@@ -66,6 +66,7 @@ final class RunPage {
     values.put("r", report);
     values.put("modelName", fileName(report.model().file()));
     values.put("method", Method.of(report));
+    values.put("verdict", Verdict.of(report));
     values.put("asked", AskedAndDone.of(report));
     values.put("notices", NoticeGroups.of(report));
     values.put("denseLayers", denseLayers(report));

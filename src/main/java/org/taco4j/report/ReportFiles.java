@@ -92,16 +92,23 @@ public final class ReportFiles {
                     RunReport.SCHEMA_VERSION,
                     tree.path("tool").path("version").asText("not said")));
       }
-      return JSON.treeToValue(tree, RunReport.class);
+      RunReport report = JSON.treeToValue(tree, RunReport.class);
+      List<String> problems = ReportCheck.problems(report);
+      if (!problems.isEmpty()) {
+        throw TacoException.data(damaged(file, problems.getFirst()));
+      }
+      return report;
     } catch (JsonProcessingException e) {
       throw new TacoException(
-          TacoException.Kind.DATA,
-          file + ": damaged: " + e.getOriginalMessage() + "; run specialize again",
-          e);
+          TacoException.Kind.DATA, damaged(file, String.valueOf(e.getOriginalMessage())), e);
     } catch (IOException e) {
       throw new TacoException(
           TacoException.Kind.DATA, file + ": cannot be read: " + e.getMessage(), e);
     }
+  }
+
+  private static String damaged(Path file, String why) {
+    return file + ": damaged: " + why + "; run specialize again";
   }
 
   /**

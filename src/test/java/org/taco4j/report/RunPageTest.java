@@ -3,8 +3,14 @@ package org.taco4j.report;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.fasterxml.jackson.core.JsonPointer;
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -18,8 +24,10 @@ import org.jsoup.parser.Parser;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.common.Notice;
+import org.taco4j.common.TacoException;
 
 /** {@code report.html} holds all that the report says, and is one file that needs nothing else. */
 class RunPageTest {
@@ -229,9 +237,8 @@ class RunPageTest {
     ReportFiles.write(folder, Reports.full(2));
     Path file = folder.resolve("report.json");
     // As before the fields existed, and with one that does not exist yet.
-    com.fasterxml.jackson.databind.ObjectMapper mapper =
-        new com.fasterxml.jackson.databind.ObjectMapper();
-    var tree = (com.fasterxml.jackson.databind.node.ObjectNode) mapper.readTree(file.toFile());
+    ObjectMapper mapper = new ObjectMapper();
+    ObjectNode tree = (ObjectNode) mapper.readTree(file.toFile());
     tree.remove(List.of("contract", "predictions", "steps"));
     tree.put("of tomorrow", 1);
     mapper.writeValue(file.toFile(), tree);
@@ -240,6 +247,55 @@ class RunPageTest {
     ReportFiles.writePage(folder);
     String html = Files.readString(folder.resolve("report.html"));
     assertTrue(parse(html).text().contains("Not recorded: this report is of an earlier version."));
+  }
+
+  /** What a damaged report says instead of what, and the message that names it. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "/task                                     | null  | task is missing",
+        "/layers/3/name                            | null  | layers[3].name is missing",
+        "/notices/0                                | null  | notices[0] is missing",
+        "/recipe/solver                            | null  | recipe.solver is missing",
+        "/compressed/gzipBytes                     | 0     | compressed has no bytes",
+        "/dense/top1                               | null  | top1",
+        "/compressed/top1Low                       | null  | top1",
+        "/dense/top5                               | null  | top5",
+        "/predictions/examples/0/actual            | 77    | examples[0].actual is 77, of 4",
+        "/predictions/examples/1/dense/predicted   | 4     | examples[1].dense.predicted is 4",
+        "/predictions/compressed/2/predicted       | -1    | compressed[2].predicted is -1",
+        "/predictions/dense/0/actual               | 1e3   | dense[0].actual is 1000",
+        "/sparsity                                 | \"x\" | \"x\"",
+      })
+  void damagedReportsAreRefused(String at, String value, String message) throws IOException {
+    ReportFiles.write(folder, Reports.full(4));
+    Path file = folder.resolve("report.json");
+    ObjectMapper mapper = new ObjectMapper();
+    JsonNode tree = mapper.readTree(file.toFile());
+    JsonPointer pointer = JsonPointer.compile(at);
+    JsonNode parent = tree.at(pointer.head());
+    JsonNode node = mapper.readTree(value);
+    if (parent instanceof ArrayNode array) {
+      array.set(pointer.last().getMatchingIndex(), node);
+    } else {
+      ((ObjectNode) parent).set(pointer.last().getMatchingProperty(), node);
+    }
+    mapper.writeValue(file.toFile(), tree);
+    assertDamaged(message);
+  }
+
+  @Test
+  void aReportOfNothingButItsVersionIsRefused() throws IOException {
+    Files.writeString(folder.resolve("report.json"), "{\"schemaVersion\":1}");
+    assertDamaged("tool is missing");
+  }
+
+  private void assertDamaged(String message) {
+    TacoException e = assertThrows(TacoException.class, () -> ReportFiles.writePage(folder));
+    assertEquals(TacoException.Kind.DATA, e.kind());
+    assertTrue(e.getMessage().contains(": damaged: "), e.getMessage());
+    assertTrue(e.getMessage().contains(message), e.getMessage());
   }
 
   @Test

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Predicate;
@@ -58,7 +59,7 @@ final class TestPredictions {
     }
     List<RunReport.Example> examples = new ArrayList<>();
     for (Pair pair : all.examples()) {
-      String thumbnail = "examples/%02d.jpg".formatted(examples.size() + 1);
+      String thumbnail = String.format(Locale.ROOT, "examples/%02d.jpg", examples.size() + 1);
       try {
         byte[] jpeg = Thumbnails.jpeg(pair.file().path(), THUMBNAIL);
         folder.write(thumbnail, file -> AtomicFiles.write(file, out -> out.write(jpeg)));

@@ -2,6 +2,7 @@ package org.taco4j.cli;
 
 import java.io.PrintWriter;
 import java.util.List;
+import java.util.Locale;
 import java.util.Objects;
 import java.util.Optional;
 import org.jline.utils.Signals;
@@ -61,6 +62,8 @@ public final class Main implements Runnable {
 
   /** Runs the command line and ends the process with its exit code. */
   public static void main(String[] args) {
+    // Everything that is printed or written is English with plain digits, also by libraries.
+    Locale.setDefault(Locale.ROOT);
     if (System.getProperty("java.util.logging.config.file") == null) {
       // One line a message, without time and class.
       System.setProperty("java.util.logging.SimpleFormatter.format", "%5$s%6$s%n");

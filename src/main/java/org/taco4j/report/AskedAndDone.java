@@ -56,9 +56,14 @@ final class AskedAndDone {
         "classes",
         asked,
         report.model().classes() == 0
-            ? "a new classifier for %d: %s".formatted(task.classes().size(), names)
-            : "%d of the model's %d: %s"
-                .formatted(task.classes().size(), report.model().classes(), names));
+            ? String.format(
+                Locale.ROOT, "a new classifier for %d: %s", task.classes().size(), names)
+            : String.format(
+                Locale.ROOT,
+                "%d of the model's %d: %s",
+                task.classes().size(),
+                report.model().classes(),
+                names));
   }
 
   private static String names(List<String> all) {
@@ -73,11 +78,12 @@ final class AskedAndDone {
     add(
         "images",
         shots.equals("0") ? "all there are to calibrate" : shots + " of each class to calibrate",
-        "%s to calibrate, %d held out, %s"
-            .formatted(
-                task.calibrationImages(),
-                task.heldOutImages(),
-                task.testImages() == 0 ? "none to test" : task.testImages() + " to test"));
+        String.format(
+            Locale.ROOT,
+            "%s to calibrate, %d held out, %s",
+            task.calibrationImages(),
+            task.heldOutImages(),
+            task.testImages() == 0 ? "none to test" : task.testImages() + " to test"));
   }
 
   private void transfer() {
@@ -120,9 +126,13 @@ final class AskedAndDone {
     add(
         "hidden units",
         fraction(option("structured", "0")) + " of each dimension removed",
-        "%,d of %,d removed from %d dimensions; %d layers keep all their outputs"
-            .formatted(
-                units - kept, units, report.structures().size(), report.structuresLeft().size()));
+        String.format(
+            Locale.ROOT,
+            "%,d of %,d removed from %d dimensions; %d layers keep all their outputs",
+            units - kept,
+            units,
+            report.structures().size(),
+            report.structuresLeft().size()));
   }
 
   private static String fraction(String text) {
@@ -145,8 +155,12 @@ final class AskedAndDone {
     add(
         "weights",
         asked + (bits.isEmpty() ? "" : ", " + bits + " bits"),
-        "%s of the weights in prunable layers are zero or gone; %d of %d layers were solved"
-            .formatted(Method.percent(report.sparsity()), pruned, report.layers().size()));
+        String.format(
+            Locale.ROOT,
+            "%s of the weights in prunable layers are zero or gone; %d of %d layers were solved",
+            Method.percent(report.sparsity()),
+            pruned,
+            report.layers().size()));
   }
 
   private void solver() {
@@ -163,7 +177,8 @@ final class AskedAndDone {
       }
     }
     List<String> counts = new ArrayList<>();
-    solvers.forEach((name, count) -> counts.add("%s in %d layers".formatted(name, count)));
+    solvers.forEach(
+        (name, count) -> counts.add(String.format(Locale.ROOT, "%s in %d layers", name, count)));
     String search = option("search", "none");
     add(
         "solver",
@@ -176,9 +191,7 @@ final class AskedAndDone {
       add(
           "damping",
           option("damping", "0.01"),
-          low == high
-              ? "%s in every layer".formatted(number(low))
-              : "%s to %s".formatted(number(low), number(high)));
+          low == high ? number(low) + " in every layer" : number(low) + " to " + number(high));
     }
   }
 
@@ -216,18 +229,21 @@ final class AskedAndDone {
       return "none";
     }
     if (tuning.failure() != null) {
-      return "stopped: %s; pass %d is the result".formatted(tuning.failure(), tuning.bestPass());
+      return String.format(
+          Locale.ROOT, "stopped: %s; pass %d is the result", tuning.failure(), tuning.bestPass());
     }
     if (tuning.bestPass() == 0) {
       return "tried, and better without: the untuned model is the result";
     }
-    return "%d passes on %d images%s"
-        .formatted(
-            tuning.bestPass(),
-            tuning.trainImages(),
-            tuning.heldOutImages() == 0
-                ? ""
-                : ", as a trial on %d held-out images said".formatted(tuning.heldOutImages()));
+    return String.format(
+        Locale.ROOT,
+        "%d passes on %d images%s",
+        tuning.bestPass(),
+        tuning.trainImages(),
+        tuning.heldOutImages() == 0
+            ? ""
+            : String.format(
+                Locale.ROOT, ", as a trial on %d held-out images said", tuning.heldOutImages()));
   }
 
   private void ptc() {

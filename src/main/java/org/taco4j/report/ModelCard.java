@@ -110,14 +110,18 @@ final class ModelCard {
 
   private static String tuning(RunReport.Tuning tuning, RunReport.@Nullable TopOne untuned) {
     if (tuning.bestPass() == 0) {
-      return "Tuning (%s) was tried and not used: a trial on %d images held out was better without."
-          .formatted(tuning.method(), tuning.heldOutImages());
+      return String.format(
+          Locale.ROOT,
+          "Tuning (%s) was tried and not used: a trial on %d images held out was better without.",
+          tuning.method(),
+          tuning.heldOutImages());
     }
-    return "Tuned on them (%s, %d passes%s)."
-        .formatted(
-            tuning.method(),
-            tuning.bestPass(),
-            untuned == null ? "" : "; before that top-1 was " + percent(untuned.top1()));
+    return String.format(
+        Locale.ROOT,
+        "Tuned on them (%s, %d passes%s).",
+        tuning.method(),
+        tuning.bestPass(),
+        untuned == null ? "" : "; before that top-1 was " + percent(untuned.top1()));
   }
 
   /** What was done to the dense model before. */

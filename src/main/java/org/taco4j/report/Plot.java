@@ -170,10 +170,17 @@ final class Plot {
         ROOT.matcher(text)
             .replaceFirst(
                 Matcher.quoteReplacement(
-                    ("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 %d"
+                    String.format(
+                        Locale.ROOT,
+                        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 %d"
                             + " %d\" width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"%s\""
-                            + " font-family=\"system-ui, sans-serif\" font-size=\"%d\">")
-                        .formatted(width, height, width, height, escape(label), FONT_SIZE)));
+                            + " font-family=\"system-ui, sans-serif\" font-size=\"%d\">",
+                        width,
+                        height,
+                        width,
+                        height,
+                        escape(label),
+                        FONT_SIZE)));
     text = SPACE.matcher(text).replaceAll("><");
     // White is the paper: keys of the legend have it behind them.
     text = COLOUR.matcher(text).replaceAll(Plot::hex).replace("\"#ffffff\"", "\"none\"");
@@ -197,11 +204,12 @@ final class Plot {
   }
 
   private static String hex(MatchResult rgb) {
-    return "#%02x%02x%02x"
-        .formatted(
-            Integer.parseInt(rgb.group(1)),
-            Integer.parseInt(rgb.group(2)),
-            Integer.parseInt(rgb.group(3)));
+    return String.format(
+        Locale.ROOT,
+        "#%02x%02x%02x",
+        Integer.parseInt(rgb.group(1)),
+        Integer.parseInt(rgb.group(2)),
+        Integer.parseInt(rgb.group(3)));
   }
 
   private static String escape(String text) {

@@ -17,6 +17,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import org.jsoup.nodes.Document;
 import org.jsoup.nodes.Element;
@@ -230,6 +231,22 @@ class RunPageTest {
   @Test
   void theSameReportGivesTheSameBytes() {
     assertEquals(RunPage.of(Reports.full(4), folder), RunPage.of(Reports.full(4), folder));
+  }
+
+  @Test
+  void theLanguageOfTheMachineChangesNothing() {
+    RunReport report = Reports.full(4);
+    String page = RunPage.of(report, folder);
+    String card = ModelCard.of(report);
+    Locale before = Locale.getDefault();
+    try {
+      Locale.setDefault(Locale.of("ar", "EG")); // It has digits and separators of its own.
+      assertEquals("٤", "%d".formatted(4), "this JDK does not know the digits of ar-EG");
+      assertEquals(page, RunPage.of(report, folder));
+      assertEquals(card, ModelCard.of(report));
+    } finally {
+      Locale.setDefault(before);
+    }
   }
 
   @Test

@@ -146,15 +146,19 @@ final class AskedAndDone {
   private void weights() {
     long pruned = report.layers().stream().filter(layer -> layer.solver() != null).count();
     String sparsity = option("sparsity", "");
-    String pattern = option("pattern", "unstructured");
-    String bits = option("bits", "");
-    String asked =
-        report.recipe().get("structured") != null && sparsity.isEmpty() && !pattern.contains(":")
-            ? "nothing more"
-            : "pattern " + pattern + (sparsity.isEmpty() ? "" : ", " + fraction(sparsity));
+    List<String> asked = new ArrayList<>();
+    if (!Method.keepsWeights(report)) {
+      asked.add("pattern " + option("pattern", "unstructured"));
+      if (!sparsity.isEmpty()) {
+        asked.add(fraction(sparsity));
+      }
+    }
+    if (report.recipe().get("bits") != null) {
+      asked.add(option("bits", "") + " bits");
+    }
     add(
         "weights",
-        asked + (bits.isEmpty() ? "" : ", " + bits + " bits"),
+        asked.isEmpty() ? "nothing more" : String.join(", ", asked),
         String.format(
             Locale.ROOT,
             "%s of the weights in prunable layers are zero or gone; %d of %d layers were solved",

@@ -27,6 +27,12 @@ final class Method {
     return value == null ? otherwise : String.valueOf(value);
   }
 
+  /** Whether the recipe has no single weights removed: only units, or only bits. */
+  static boolean keepsWeights(RunReport report) {
+    return option(report, "pattern", "").matches("unstructured:0(\\.0*)?")
+        && report.recipe().get("layers") == null;
+  }
+
   /** Without tuning: a solver's name, how it went over the graph, and what was removed. */
   static String untuned(RunReport report) {
     List<String> words = new ArrayList<>();

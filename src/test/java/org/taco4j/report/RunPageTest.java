@@ -7,10 +7,12 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.fasterxml.jackson.core.JsonPointer;
+import com.fasterxml.jackson.core.type.TypeReference;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
+import com.fasterxml.jackson.dataformat.yaml.YAMLMapper;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -231,6 +233,32 @@ class RunPageTest {
   @Test
   void theSameReportGivesTheSameBytes() {
     assertEquals(RunPage.of(Reports.full(4), folder), RunPage.of(Reports.full(4), folder));
+  }
+
+  /** The resolved recipe has a pattern, also where no weights were to be removed. */
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "{pattern: 'unstructured:0', structured: 0.5}          | nothing more",
+        "{pattern: 'unstructured:0', bits: 8}                  | 8 bits",
+        "{pattern: 'unstructured:0', structured: 0.5, bits: 8} | 8 bits",
+        "{pattern: 'unstructured:0.5', structured: 0.5}        | pattern unstructured:0.5",
+        "{pattern: '2:4', bits: 4}                             | pattern 2:4, 4 bits",
+      })
+  void saysWhatWasAskedOfWeights(String recipe, String asked) throws IOException {
+    assertEquals(asked, line("weights", Reports.at(0.5, 0.9, recipe(recipe), "m")).asked());
+  }
+
+  private static AskedAndDone.Line line(String subject, RunReport report) {
+    return AskedAndDone.of(report).stream()
+        .filter(line -> line.subject().equals(subject))
+        .findFirst()
+        .orElseThrow();
+  }
+
+  private static Map<String, Object> recipe(String yaml) throws IOException {
+    return new YAMLMapper().readValue(yaml, new TypeReference<>() {});
   }
 
   @Test

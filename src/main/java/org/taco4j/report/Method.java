@@ -33,10 +33,25 @@ final class Method {
         && report.recipe().get("layers") == null;
   }
 
+  /** What solved the layers; where only units were removed, that is not the recipe's solver. */
+  private static String solver(RunReport report) {
+    String asked = option(report, "solver", "hybrid");
+    if (keepsWeights(report)
+        && report.recipe().get("structured") != null
+        && report.recipe().get("bits") == null) {
+      for (RunReport.LayerReport layer : report.layers()) {
+        if (layer.solver() != null) {
+          return layer.solver();
+        }
+      }
+    }
+    return asked;
+  }
+
   /** Without tuning: a solver's name, how it went over the graph, and what was removed. */
   static String untuned(RunReport report) {
     List<String> words = new ArrayList<>();
-    String solver = option(report, "solver", "hybrid");
+    String solver = solver(report);
     String name = SOLVERS.getOrDefault(solver, solver);
     boolean isSequential = option(report, "reconstruct", "").equals("sequential");
     if (isSequential) {
@@ -49,7 +64,7 @@ final class Method {
       words.add(schedule + " schedule");
     }
     String pattern = option(report, "pattern", "unstructured");
-    if (!pattern.startsWith("unstructured") && !Character.isDigit(pattern.charAt(0))) {
+    if (!pattern.startsWith("unstructured") && !pattern.matches("\\d.*")) {
       words.add(pattern.replaceFirst(":.*", ""));
     } else if (pattern.matches("\\d+:\\d+")) {
       words.add(pattern);

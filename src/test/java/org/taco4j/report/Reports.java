@@ -229,6 +229,35 @@ final class Reports {
         Map.of());
   }
 
+  /** A bare report with these layers and notices. */
+  static RunReport with(
+      List<RunReport.LayerReport> layers, List<Notice> notices, Map<String, Object> recipe) {
+    RunReport bare = bare();
+    return new RunReport(
+        bare.schemaVersion(),
+        bare.tool(),
+        bare.model(),
+        bare.task(),
+        bare.dense(),
+        bare.compressed(),
+        0.5,
+        bare.latency(),
+        bare.seconds(),
+        null,
+        null,
+        null,
+        List.of(),
+        null,
+        List.of(),
+        List.of(),
+        layers,
+        notices,
+        bare.machine(),
+        null,
+        null,
+        recipe);
+  }
+
   /** A plain report of a method at a sparsity, to be compared with others. */
   static RunReport at(double sparsity, double top1, Map<String, Object> recipe, String model) {
     RunReport bare = bare();

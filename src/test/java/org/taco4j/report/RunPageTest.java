@@ -250,6 +250,39 @@ class RunPageTest {
     assertEquals(asked, line("weights", Reports.at(0.5, 0.9, recipe(recipe), "m")).asked());
   }
 
+  @Test
+  void unitsAreRemovedByZipLmWhateverTheSolver() throws IOException {
+    RunReport full = Reports.full(2);
+    RunReport.LayerReport solved = full.layers().getFirst();
+    RunReport.LayerReport ziplm =
+        new RunReport.LayerReport(
+            solved.name(),
+            solved.opType(),
+            solved.rows(),
+            solved.cols(),
+            1,
+            solved.parameters(),
+            solved.macs(),
+            "ziplm",
+            "columns:0.5",
+            0.5,
+            0.1,
+            0.1,
+            0.01,
+            0,
+            1,
+            null,
+            null);
+    List<RunReport.LayerReport> layers = List.of(full.layers().getLast(), ziplm);
+    String units = "{solver: fast, reconstruct: layerwise, structured: 0.5, pattern: '%s'}";
+    assertEquals(
+        "layer-wise ZipLM, units removed",
+        Method.of(Reports.with(layers, List.of(), recipe(units.formatted("unstructured:0")))));
+    assertEquals(
+        "layer-wise FastOBC, units removed",
+        Method.of(Reports.with(layers, List.of(), recipe(units.formatted("unstructured:0.5")))));
+  }
+
   private static AskedAndDone.Line line(String subject, RunReport report) {
     return AskedAndDone.of(report).stream()
         .filter(line -> line.subject().equals(subject))

@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.taco4j.common.Notice;
 
 /**
@@ -28,8 +29,11 @@ final class NoticeGroups {
 
   private static final String LEFT_DENSE = "layers-left-dense";
 
-  /** Beginnings of why a layer stays dense where the recipe says so. */
-  private static final List<String> AS_ASKED = List.of("the classifier", "left out by --");
+  /** The notice's message where the recipe says of all these layers that they stay dense. */
+  private static final Pattern AS_ASKED =
+      Pattern.compile(
+          "\\d+ of \\d+ layers stay dense: \\d+ (the classifier|left out by --)((?!, \\d).)*"
+              + "(, \\d+ (the classifier|left out by --)((?!, \\d).)*)*");
 
   /** Codes of what was not done as asked, or makes the result doubtful, the gravest first. */
   static final Map<String, String> NOT_DONE =
@@ -48,8 +52,6 @@ final class NoticeGroups {
           "The damping could not be chosen by cross-validation",
           LEFT_DENSE,
           "Layers that stay dense",
-          "misfit-left-dense",
-          "Layers that the pattern does not fit stay dense",
           "layer-skipped",
           "Operators with weights that stay as they are",
           "structures-left",
@@ -90,6 +92,7 @@ final class NoticeGroups {
   /** Codes of what a person would want to know of. */
   static final Map<String, String> WORTH_KNOWING =
       titles(
+          "misfit-left-dense", "Layers that the pattern does not fit stay dense, as asked",
           "held-out-from-calibration", "Held-out images were taken from the calibration images",
           "split-by-seed", "Images were split by chance",
           "classes-by-order", "Classes were matched by their order",
@@ -117,19 +120,14 @@ final class NoticeGroups {
     Map<String, List<Notice>> byCode = new LinkedHashMap<>();
     report.notices().forEach(n -> byCode.computeIfAbsent(n.code(), c -> new ArrayList<>()).add(n));
     List<Group> worthKnowing = new ArrayList<>();
-    if (report.layers().stream().allMatch(NoticeGroups::isAsAsked)) {
+    List<Notice> leftDense = byCode.getOrDefault(LEFT_DENSE, List.of());
+    if (leftDense.stream().allMatch(n -> AS_ASKED.matcher(n.message()).matches())) {
       worthKnowing.addAll(take(Map.of(LEFT_DENSE, NOT_DONE.getOrDefault(LEFT_DENSE, "")), byCode));
     }
     List<Group> notDone = take(NOT_DONE, byCode);
     worthKnowing.addAll(take(WORTH_KNOWING, byCode));
     byCode.forEach((code, list) -> notDone.add(new Group(code, code.replace('-', ' '), list)));
     return new Split(notDone, worthKnowing);
-  }
-
-  /** Whether a layer was pruned, or stayed dense because the recipe says so. */
-  static boolean isAsAsked(RunReport.LayerReport layer) {
-    String reason = layer.whyDense();
-    return reason == null || AS_ASKED.stream().anyMatch(reason::startsWith);
   }
 
   private static List<Group> take(Map<String, String> titles, Map<String, List<Notice>> byCode) {

@@ -161,6 +161,32 @@ class RunPageTest {
     assertFalse(warned.text().contains("17 inputs"));
   }
 
+  @ParameterizedTest
+  @CsvSource(
+      delimiter = '|',
+      value = {
+        "2 left out by --include or --exclude                                      | true",
+        "1 the classifier, which holds few of the weights (--classifier prune ...) | true",
+        "1 the classifier, as it is, 2 left out by --include or --exclude          | true",
+        "17 depthwise convolution                                                  | false",
+        "17 depthwise convolution, 2 left out by --include or --exclude            | false",
+        "2 left out by --include or --exclude, 17 depthwise convolution            | false",
+      })
+  void layersLeftDenseAsAskedAreNoShortfall(String reasons, boolean isAsAsked) {
+    RunReport report =
+        Reports.with(
+            Reports.full(2).layers(), // One of them is depthwise.
+            List.of(
+                new Notice("misfit-left-dense", "conv1", "3 input channels", 432),
+                new Notice("layers-left-dense", "m", "19 of 53 layers stay dense: " + reasons, 19)),
+            Map.of());
+    NoticeGroups.Split split = NoticeGroups.of(report);
+    assertEquals(
+        isAsAsked ? List.of() : List.of("layers-left-dense"),
+        split.notDone().stream().map(NoticeGroups.Group::code).toList());
+    assertEquals(2, split.notDone().size() + split.worthKnowing().size());
+  }
+
   /** A run that took hours must not fail for a picture. */
   @ParameterizedTest
   @ValueSource(doubles = {0, 1e-300, 0.5, 9e14, 1e300, Double.NaN, Double.POSITIVE_INFINITY})

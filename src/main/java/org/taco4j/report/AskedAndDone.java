@@ -224,7 +224,9 @@ final class AskedAndDone {
       add(
           "tuning",
           asked + (passes.isEmpty() ? "" : ", " + passes + " passes"),
-          tuned(report.tuning()));
+          report.steps().isEmpty()
+              ? tuned(report.tuning())
+              : "after each step; after the last: " + tuned(report.tuning()));
     }
   }
 

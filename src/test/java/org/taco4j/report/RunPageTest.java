@@ -309,6 +309,12 @@ class RunPageTest {
         Method.of(Reports.with(layers, List.of(), recipe(units.formatted("unstructured:0.5")))));
   }
 
+  @Test
+  void tuningAfterEachStepIsSaidAsSuch() {
+    String done = line("tuning", Reports.full(2)).done();
+    assertTrue(done.startsWith("after each step; after the last: 2 passes on 40 images"), done);
+  }
+
   private static AskedAndDone.Line line(String subject, RunReport report) {
     return AskedAndDone.of(report).stream()
         .filter(line -> line.subject().equals(subject))

@@ -20,6 +20,14 @@ final class Charts {
 
   private static final double PERCENT = 100;
 
+  /**
+   * How far above a line its name stands, in parts of the axis: half a line of text, so more in the
+   * lower chart.
+   */
+  private static final double ABOVE_LINE = 0.08;
+
+  private static final double ABOVE_LINE_WIDE = 0.03;
+
   /** Numbers from here on are no result, but what is left of a computation that failed. */
   private static final double BEYOND = 1e15;
 
@@ -352,8 +360,11 @@ final class Charts {
                 - points.stream().mapToDouble(Point::sparsity).min().orElse(0));
     // A little aside, so that intervals at one sparsity do not cover each other.
     Map<String, Object> dodge = Plot.map("name", "dodge", "width", Math.max(span, 1) * 0.015);
+    double lowest = points.stream().mapToDouble(Point::low).min().orElse(0);
+    double highest = points.stream().mapToDouble(Point::high).max().orElse(1);
     Plot plot = new Plot();
     for (Double level : dense) {
+      double range = Math.max(highest, level) - Math.min(lowest, level);
       plot.layer(
           "hline",
           null,
@@ -373,8 +384,7 @@ final class Charts {
           "x",
           PERCENT * points.stream().mapToDouble(Point::sparsity).max().orElse(0),
           "y",
-          PERCENT
-              * (level + 0.03 * (level - points.stream().mapToDouble(Point::low).min().orElse(0))),
+          PERCENT * (level + (isWide ? ABOVE_LINE_WIDE : ABOVE_LINE) * range),
           "hjust",
           1,
           "vjust",

@@ -54,7 +54,7 @@ class OverviewTest {
     assertEquals(List.of("a 80", "b#95", "c"), page.select("tbody a").eachText());
     assertEquals(
         List.of("sequential", "sequential", "layer-wise FastOBC, 2:4"),
-        page.select("tbody td:nth-child(3)").eachText());
+        page.select("tbody th .method").eachText());
     for (String link : page.select("tbody a").eachAttr("href")) {
       Path target =
           folder
@@ -78,6 +78,18 @@ class OverviewTest {
             TacoException.class,
             () -> Overview.of(Overview.runsIn(folder)).writeChart(folder.resolve("x.svg")));
     assertTrue(e.getMessage().contains("2 different dense models"), e.getMessage());
+  }
+
+  /** On a phone only the first columns are in sight. */
+  @Test
+  void comparisonsStandBesideTheAccuracy() throws IOException {
+    run("e", Reports.full(4));
+    assertEquals(
+        List.of("run", "sparsity", "top-1", "PTC", "before tuning", "gzip", "speed"),
+        write(List.of(folder.resolve("e"))).select("thead th").eachText());
+    assertEquals(
+        List.of("run", "sparsity", "top-1", "gzip", "speed"),
+        write(List.of(folder.resolve("c"))).select("thead th").eachText());
   }
 
   @Test

@@ -29,6 +29,8 @@ import javax.imageio.ImageIO;
 import javax.tools.JavaCompiler;
 import javax.tools.StandardJavaFileManager;
 import javax.tools.ToolProvider;
+import org.jsoup.Jsoup;
+import org.jsoup.nodes.Document;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -39,12 +41,14 @@ import org.taco4j.data.TaskClass;
 import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.TensorData;
+import org.taco4j.report.ReportFiles;
+import org.taco4j.report.Reports;
 import org.taco4j.runtime.ModelInput;
 
 /**
- * The programs in the documentation that load a specialist do run, and say what {@link Specialist}
- * says. Each runs in a folder with {@code specialist/model.onnx}, {@code photo.jpg} and {@code
- * photo.f32} (the preprocessed image), and prints name and probability.
+ * The programs in the documentation and in report.html that load a specialist do run, and say what
+ * {@link Specialist} says. Each runs in a folder with {@code specialist/model.onnx}, {@code
+ * photo.jpg} and {@code photo.f32} (the preprocessed image), and prints name and probability.
  */
 class SnippetsTest {
   /**
@@ -66,8 +70,12 @@ class SnippetsTest {
    */
   private record Snippet(Path document, String text) {}
 
-  /** A folder that programs run in, and what is to come out. */
-  private record Case(Path folder, Specialist.Prediction expected) {}
+  /**
+   * A folder that programs run in, and what is to come out.
+   *
+   * @param page report.html of a run that made the model, in {@code specialist/}
+   */
+  private record Case(Path folder, Document page, Specialist.Prediction expected) {}
 
   @TempDir static Path shared;
   private static final List<Case> CASES = new ArrayList<>();
@@ -162,9 +170,37 @@ class SnippetsTest {
     Path file = at.resolve("specialist").resolve("model.onnx");
     specialist.write(file);
     Path image = Files.write(at.resolve("photo.jpg"), photo);
+    // Programs in a page stand in the run folder.
+    Files.copy(image, file.resolveSibling("photo.jpg"));
+    ReportFiles.write(
+        file.getParent(),
+        Reports.of(
+            classes.stream().map(TaskClass::name).toList(),
+            ModelContract.of(preprocessing, specialist)));
+    Document page = Jsoup.parse(Files.readString(file.resolveSibling(ReportFiles.PAGE)));
     try (Specialist opened = Specialist.open(file)) {
-      CASES.add(new Case(at, opened.classify(image)));
+      CASES.add(new Case(at, page, opened.classify(image)));
     }
+    Preprocessing pixels =
+        preprocessing
+            .withMean(List.of(0f, 0f, 0f))
+            .withStd(List.of(1f, 1f, 1f))
+            .withOrder(Preprocessing.ChannelOrder.RGB)
+            .withLayout(Preprocessing.Layout.NHWC);
+    float[] rgb = preprocess(pixels, image);
+    byte[] rounded = new byte[rgb.length];
+    for (int i = 0; i < rgb.length; i++) {
+      rounded[i] = (byte) Math.round(255 * rgb[i]);
+    }
+    Files.write(file.resolveSibling("photo.rgb"), rounded);
+    float[] tensor = preprocess(preprocessing, image);
+    ByteBuffer bytes =
+        ByteBuffer.allocate(Float.BYTES * tensor.length).order(ByteOrder.nativeOrder());
+    bytes.asFloatBuffer().put(tensor);
+    Files.write(at.resolve("photo.f32"), bytes.array());
+  }
+
+  private static float[] preprocess(Preprocessing preprocessing, Path image) throws IOException {
     Preprocessor preprocessor = new Preprocessor(preprocessing);
     float[] tensor = new float[preprocessor.length()];
     try {
@@ -172,10 +208,12 @@ class SnippetsTest {
     } catch (org.taco4j.data.UnreadableImageException e) {
       throw new IOException(e);
     }
-    ByteBuffer bytes =
-        ByteBuffer.allocate(Float.BYTES * tensor.length).order(ByteOrder.nativeOrder());
-    bytes.asFloatBuffer().put(tensor);
-    Files.write(at.resolve("photo.f32"), bytes.array());
+    return tensor;
+  }
+
+  /** The program in a language that a page shows. */
+  private static String inPage(Case c, String language) {
+    return c.page().select("h3:containsWholeOwnText(" + language + ") + pre").text();
   }
 
   /** A JPEG with slopes and edges. */
@@ -234,19 +272,21 @@ class SnippetsTest {
   private static void check(Snippet snippet, List<String> command, List<Case> cases, String escapes)
       throws IOException {
     for (Case c : cases) {
-      String output = succeed(c.folder(), command);
-      String line = output.lines().reduce((first, last) -> last).orElse("");
-      String what = snippet.document() + " in " + c.folder().getFileName() + ": " + output;
-      int space = line.lastIndexOf(' ');
-      assertTrue(space > 0, what);
-      String name = line.substring(0, space);
-      assertEquals(c.expected().name(), name.replace(escapes, ""), what);
-      assertEquals(
-          c.expected().probability(),
-          Double.parseDouble(line.substring(space + 1)),
-          TOLERANCE,
-          what);
+      check(snippet.document(), c, c.folder(), command, escapes);
     }
+  }
+
+  private static void check(
+      Path document, Case c, Path folder, List<String> command, String escapes) throws IOException {
+    String output = succeed(folder, command);
+    String line = output.lines().reduce((first, last) -> last).orElse("");
+    String what = document + " in " + c.folder().getFileName() + ": " + output;
+    int space = line.lastIndexOf(' ');
+    assertTrue(space > 0, what);
+    String name = line.substring(0, space);
+    assertEquals(c.expected().name(), name.replace(escapes, ""), what);
+    assertEquals(
+        c.expected().probability(), Double.parseDouble(line.substring(space + 1)), TOLERANCE, what);
   }
 
   @Test
@@ -325,6 +365,24 @@ class SnippetsTest {
       Path script = Files.writeString(folder.resolve("snippet.py"), snippet.text());
       check(snippet, List.of("python3", script.toString()), CASES, "");
     }
+    for (Case c : CASES) {
+      // It prints the name only; the probability shows wrong preprocessing sooner.
+      Path script =
+          Files.writeString(
+              folder.resolve("page.py"),
+              inPage(c, "Python")
+                  + """
+
+                  p = np.exp(scores - scores.max())
+                  print(classes[scores.argmax()], p.max() / p.sum())
+                  """);
+      check(
+          Path.of(ReportFiles.PAGE),
+          c,
+          c.folder().resolve("specialist"),
+          List.of("python3", script.toString()),
+          "");
+    }
   }
 
   @Test
@@ -346,6 +404,59 @@ class SnippetsTest {
       // The program prints names as JSON has them, with escapes.
       check(snippet, List.of(program.toString()), CASES, "\\");
     }
+    for (Case c : CASES) {
+      Path source = Files.writeString(folder.resolve("page.cpp"), pageProgram(c));
+      Path program = folder.resolve("page");
+      List<String> command =
+          new ArrayList<>(
+              List.of("g++", "-std=c++17", source.toString(), "-o", program.toString()));
+      command.addAll(flags);
+      succeed(folder, command);
+      check(
+          Path.of(ReportFiles.PAGE),
+          c,
+          c.folder().resolve("specialist"),
+          List.of(program.toString()),
+          "");
+    }
+  }
+
+  /** What a page shows in C++, with a main function, and the probability before it returns. */
+  private static String pageProgram(Case c) {
+    String shown = inPage(c, "C++");
+    int outputs = c.expected().classes().size();
+    String end = "  return int(std::max_element(scores, scores + " + outputs + ")";
+    assertTrue(shown.contains(end), shown);
+    return """
+        #include <cmath>
+        #include <fstream>
+        #include <iostream>
+        #include <iterator>
+        static double probability;
+        """
+        + shown.replace(
+            end,
+            """
+              const float top = *std::max_element(scores, scores + %1$d);
+              double sum = 0;
+              for (int i = 0; i < %1$d; i++) sum += std::exp(double(scores[i]) - top);
+              probability = 1 / sum;
+            """
+                    .formatted(outputs)
+                + end)
+        + """
+
+        int main() {
+          std::ifstream file("photo.rgb", std::ios::binary);
+          std::string rgb((std::istreambuf_iterator<char>(file)), {});
+          int best = classify(session, reinterpret_cast<const unsigned char*>(rgb.data()));
+          std::cout << %s << " " << probability << std::endl;
+        }
+        """
+            .formatted(
+                shown.contains("classes[]")
+                    ? "classes[best]"
+                    : "\"class \" + std::to_string(best)");
   }
 
   private static boolean works(String... command) {

@@ -8,7 +8,7 @@ import java.util.stream.IntStream;
 import org.taco4j.common.Notice;
 
 /** Reports made up for tests: one with all there can be, one without all that may be missing. */
-final class Reports {
+public final class Reports {
   /** What a file or class may be called, at worst. */
   static final String NASTY = "<b>&\"' ü";
 
@@ -225,6 +225,41 @@ final class Reports {
         List.of(),
         full.machine(),
         null,
+        null,
+        Map.of());
+  }
+
+  /** A bare report of a specialist for these classes that is fed in this way. */
+  public static RunReport of(List<String> classes, RunReport.Contract contract) {
+    RunReport bare = bare();
+    return new RunReport(
+        bare.schemaVersion(),
+        bare.tool(),
+        bare.model(),
+        new RunReport.Task(
+            classes,
+            IntStream.range(0, classes.size()).boxed().toList(),
+            2,
+            0,
+            0,
+            "",
+            "as they are"),
+        bare.dense(),
+        bare.compressed(),
+        0,
+        bare.latency(),
+        bare.seconds(),
+        null,
+        null,
+        null,
+        List.of(),
+        null,
+        List.of(),
+        List.of(),
+        bare.layers(),
+        List.of(),
+        bare.machine(),
+        contract,
         null,
         Map.of());
   }

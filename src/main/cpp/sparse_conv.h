@@ -53,6 +53,14 @@ struct ConvShape {
   }
 };
 
+// Throw std::invalid_argument, saying which number is wrong. What they let pass has channels,
+// kernels, strides and dilations of at least 1, pads of at least 0, a kernel that fits into the
+// padded image, every single number below 2^31, and fewer than 2^61 weights, inputs and outputs.
+// A batch of 0 passes.
+void check_shape(const ConvShape& shape);
+void check_image(const ConvShape& shape, std::int64_t batch, std::int64_t height,
+                 std::int64_t width);
+
 enum class Activation {
   kNone,
   kRelu,       // max(x, 0)
@@ -82,8 +90,7 @@ class SparseConv {
   // residual: null, or the shape of output; may be output itself, never overlaps it in part
   // output: [batch, output_channels, output_height(height), output_width(width)]
   // All float32, row-major, no alignment assumed; output does not overlap input. The caller has
-  // checked that batch is at least 1, that output sizes are at least 1 and that no count of
-  // elements overflows.
+  // called check_image; batch is at least 1.
   // Each output value is computed by one task in one order: results depend neither on the number
   // of threads nor on the batch an image is in.
   // Throws std::bad_alloc for scratch memory that there is not.
@@ -93,8 +100,8 @@ class SparseConv {
 };
 
 // Packs. weights: dense, in the shape of ConvShape, copied; zeros (of either sign) are left out,
-// all else is kept, NaN included. bias: [output_channels], or null for none. The shape has been
-// checked. Throws std::bad_alloc.
+// all else is kept, NaN included. bias: [output_channels], copied, or null for none. The caller has
+// called check_shape. Throws std::bad_alloc.
 using SparseConvFactory = std::unique_ptr<SparseConv> (*)(const ConvShape& shape,
                                                           const float* weights, const float* bias,
                                                           const Epilogue& epilogue);

@@ -90,12 +90,20 @@ std::string node_name(const OrtApi* api, const OrtKernelInfo* info) {
   return name;
 }
 
+// The runtime's own message names neither the node nor the attribute.
+void check_attribute(const OrtApi* api, OrtStatus* status, const char* name) {
+  if (status == nullptr) return;
+  ReleaseStatus(api, status);
+  throw std::invalid_argument(std::string("the attribute ") + name +
+                              " is missing, or of another type");
+}
+
 template <std::size_t count>
 std::array<std::int64_t, count> integers(const OrtApi* api, const OrtKernelInfo* info,
                                          const char* name) {
   std::array<std::int64_t, count> values{};
   std::size_t found = 0;
-  check(KernelInfoGetAttributeArray_int64(api, info, name, nullptr, &found));
+  check_attribute(api, KernelInfoGetAttributeArray_int64(api, info, name, nullptr, &found), name);
   if (found != count) {
     throw std::invalid_argument(std::string(name) + " has " + std::to_string(found) +
                                 " values, not " + std::to_string(count));
@@ -173,7 +181,8 @@ class SparseConvKernel {
     const auto strides = integers<2>(api, info, "strides");
     const auto dilations = integers<2>(api, info, "dilations");
     const auto pads = integers<4>(api, info, "pads");
-    check(KernelInfoGetAttribute_int64(api, info, "group", &shape_.groups));
+    check_attribute(api, KernelInfoGetAttribute_int64(api, info, "group", &shape_.groups),
+                    "group");
     // Before anything is multiplied with it.
     if (shape_.groups < 1 || shape_.groups > weights.dims[0]) {
       throw std::invalid_argument("group is " + std::to_string(shape_.groups) + " for " +
@@ -194,8 +203,10 @@ class SparseConvKernel {
     check_shape(shape_);
     epilogue_.activation = op.activation;
     if (op.activation == Activation::kClip) {
-      check(KernelInfoGetAttribute_float(api, info, "minimum", &epilogue_.minimum));
-      check(KernelInfoGetAttribute_float(api, info, "maximum", &epilogue_.maximum));
+      check_attribute(
+          api, KernelInfoGetAttribute_float(api, info, "minimum", &epilogue_.minimum), "minimum");
+      check_attribute(
+          api, KernelInfoGetAttribute_float(api, info, "maximum", &epilogue_.maximum), "maximum");
     }
     packed_ = create_sparse_conv(choose_isa(), shape_, weights.data, bias.data, epilogue_);
   }

@@ -8,8 +8,11 @@ import java.net.URI;
 import java.net.URL;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collections;
 import java.util.Locale;
 import java.util.Objects;
+import java.util.Set;
+import java.util.WeakHashMap;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
@@ -44,8 +47,14 @@ public final class OperatorLibrary {
   }
 
   /**
-   * Registers the operators; once for one options object. The options may be closed as soon as the
-   * session is there.
+   * Those that have the operators: registered twice they would fail when the session is created.
+   */
+  private static final Set<OrtSession.SessionOptions> REGISTERED =
+      Collections.newSetFromMap(new WeakHashMap<>());
+
+  /**
+   * Registers the operators, where that has not been done for this object. The options may be
+   * closed as soon as the session is there.
    *
    * @throws TacoException of kind RUNTIME where there is no library for this platform, or ONNX
    *     Runtime refuses it
@@ -53,7 +62,12 @@ public final class OperatorLibrary {
   public static void register(OrtSession.SessionOptions options) {
     Path file = file();
     try {
-      options.registerCustomOpLibrary(file.toString());
+      synchronized (REGISTERED) {
+        if (!REGISTERED.contains(options)) {
+          options.registerCustomOpLibrary(file.toString());
+          REGISTERED.add(options);
+        }
+      }
     } catch (OrtException e) {
       throw new TacoException(
           TacoException.Kind.RUNTIME,

@@ -1,10 +1,15 @@
-// The operators of domain taco4j for ONNX Runtime.
+// The operators of domain taco4j for ONNX Runtime. All tensors are float32.
 //
-// SparseConv[Add][Relu|Clip|HardSwish|Silu|Gelu]: X, W, B[, Z] -> Y, all float32.
-//   Y = activation(Conv(X, W, B) [+ Z]), with Conv's attributes strides, pads, dilations and group
-//   (all four are there), and minimum and maximum for Clip. W [O, I / group, kh, kw] and B [O] are
-//   constants. One name for each fused form, because each has another dense body in the model: a
-//   function of the same name, which a runtime without this library runs instead.
+// SparseConv...(X, W, B[, Z]) = activation(Conv(X, W, B) [+ Z])
+//   with Conv's attributes strides, pads, dilations and group, all four.
+// SparseMatMul...(X, W, B[, Z]) = activation(MatMul(X, W) + B [+ Z])
+// SparseMatMulLeft...(W, X, B[, Z]) = activation(MatMul(W, X) + B [+ Z])
+//
+// W and B are constants; B has one value for each output channel or feature, for SparseMatMulLeft
+// as a column [O, 1] where X is no vector. The rest of the name says what is fused: nothing or Add,
+// then nothing or Relu, Clip (with the attributes minimum and maximum), HardSwish, Silu or Gelu.
+// There is one name for each form because each has another dense body in the model: a function of
+// the same name, which a runtime without this library runs instead.
 #include <array>
 #include <cstring>
 #include <exception>
@@ -19,6 +24,7 @@
 #include "dims.h"
 #include "onnxruntime_abi.h"
 #include "sparse_conv.h"
+#include "sparse_product.h"
 
 namespace taco4j {
 namespace {
@@ -156,19 +162,100 @@ class RuntimePool {
   OrtStatus* status_ = nullptr;
 };
 
+enum class Product { kConv, kMatMul, kMatMulLeft };
+
 // One fused form.
-struct SparseConvOp : OrtCustomOp {
-  const char* name;
+struct SparseOp : OrtCustomOp {
+  std::string name;
+  Product product;
   Activation activation;
   bool adds;
+
+  // Of W among the inputs.
+  std::size_t weight_index() const { return product == Product::kMatMulLeft ? 0 : 1; }
 };
 
-class SparseConvKernel {
+Epilogue epilogue_of(const SparseOp& op, const OrtApi* api, const OrtKernelInfo* info) {
+  Epilogue epilogue;
+  epilogue.activation = op.activation;
+  if (op.activation == Activation::kClip) {
+    check_attribute(api, KernelInfoGetAttribute_float(api, info, "minimum", &epilogue.minimum),
+                    "minimum");
+    check_attribute(api, KernelInfoGetAttribute_float(api, info, "maximum", &epilogue.maximum),
+                    "maximum");
+  }
+  return epilogue;
+}
+
+// The tensors of one call, without the constants.
+struct Call {
+  const float* input;
+  Dims dims;              // of input
+  const float* residual;  // null for none; else of the shape of output
+  float* output;
+  ParallelFor parallel_for;
+};
+
+// A node of a session.
+class Kernel {
  public:
-  SparseConvKernel(const SparseConvOp& op, const OrtApi* api, const OrtKernelInfo* info,
+  Kernel(const SparseOp& op, const OrtApi* api, std::string label)
+      : label_(std::move(label)), api_(api), input_index_(1 - op.weight_index()), adds_(op.adds) {}
+  virtual ~Kernel() = default;
+
+  const std::string& label() const { return label_; }
+  const OrtApi* api() const { return api_; }
+
+  void compute(OrtKernelContext* context) const {
+    const OrtValue* input = nullptr;
+    check(KernelContext_GetInput(api_, context, input_index_, &input));
+    Call call{data_of(api_, input), dims_of(api_, input), nullptr, nullptr, {}};
+    const Dims result = output_dims(call.dims);
+    OrtValue* output = nullptr;
+    // Before the output is asked for: an operand that does not fit is then known.
+    std::vector<float> expanded;
+    if (adds_) {
+      const OrtValue* residual = nullptr;
+      check(KernelContext_GetInput(api_, context, 3, &residual));
+      const Dims dims = dims_of(api_, residual);
+      if (!broadcasts_to(dims, result)) {
+        throw std::invalid_argument("Z has the shape " + to_string(dims) +
+                                    ", which cannot be added to " + to_string(result));
+      }
+      call.residual = data_of(api_, residual);
+      // Add takes operands of different shapes, so the fused form has to. It is rare.
+      if (dims != result) {
+        expanded = broadcast(call.residual, dims, result);
+        call.residual = expanded.data();
+      }
+    }
+    check(KernelContext_GetOutput(api_, context, 0, result.data(), result.size(), &output));
+    if (element_count(result) == 0) return;
+    call.output = mutable_data(api_, output);
+    RuntimePool pool(api_, context);
+    call.parallel_for = pool.parallel_for();
+    run(call);
+    pool.check_status();
+  }
+
+ private:
+  // Throws std::invalid_argument for an input that does not fit the weights.
+  virtual Dims output_dims(const Dims& input) const = 0;
+
+  virtual void run(const Call& call) const = 0;
+
+  std::string label_;
+  const OrtApi* api_;
+  std::size_t input_index_;
+  bool adds_;
+};
+
+class SparseConvKernel final : public Kernel {
+ public:
+  SparseConvKernel(const SparseOp& op, const OrtApi* api, const OrtKernelInfo* info,
                    std::string label)
-      : label_(std::move(label)), api_(api), adds_(op.adds) {
-    const ConstantTensor weights = constant_input(api, info, 1, "W");
+      : Kernel(op, api, std::move(label)) {
+    const ConstantTensor weights = constant_input(api, info, op.weight_index(), "W");
     const ConstantTensor bias = constant_input(api, info, 2, "B");
     if (weights.dims.size() != 4) {
       throw std::invalid_argument("W has the shape " + to_string(weights.dims) +
@@ -201,93 +288,127 @@ class SparseConvKernel {
     shape_.pad_bottom = pads[2];
     shape_.pad_right = pads[3];
     check_shape(shape_);
-    epilogue_.activation = op.activation;
-    if (op.activation == Activation::kClip) {
-      check_attribute(
-          api, KernelInfoGetAttribute_float(api, info, "minimum", &epilogue_.minimum), "minimum");
-      check_attribute(
-          api, KernelInfoGetAttribute_float(api, info, "maximum", &epilogue_.maximum), "maximum");
-    }
-    packed_ = create_sparse_conv(choose_isa(), shape_, weights.data, bias.data, epilogue_);
-  }
-
-  const std::string& label() const { return label_; }
-  const OrtApi* api() const { return api_; }
-
-  void compute(OrtKernelContext* context) const {
-    const OrtValue* input = nullptr;
-    check(KernelContext_GetInput(api_, context, 0, &input));
-    const Dims dims = dims_of(api_, input);
-    if (dims.size() != 4 || dims[1] != shape_.input_channels) {
-      throw std::invalid_argument("X has the shape " + to_string(dims) + "; it must be [N, " +
-                                  std::to_string(shape_.input_channels) + ", H, W]");
-    }
-    check_image(shape_, dims[0], dims[2], dims[3]);
-    const Dims convolved{dims[0], shape_.output_channels, shape_.output_height(dims[2]),
-                         shape_.output_width(dims[3])};
-    const OrtValue* residual = nullptr;
-    if (adds_) check(KernelContext_GetInput(api_, context, 3, &residual));
-    const Dims added = residual == nullptr ? convolved : dims_of(api_, residual);
-    if (!broadcasts_to(added, convolved)) {
-      throw std::invalid_argument("Z has the shape " + to_string(added) +
-                                  ", which cannot be added to " + to_string(convolved));
-    }
-
-    OrtValue* output = nullptr;
-    check(KernelContext_GetOutput(api_, context, 0, convolved.data(), convolved.size(), &output));
-    if (element_count(convolved) == 0) return;
-    const float* addend = residual == nullptr ? nullptr : data_of(api_, residual);
-    // Add takes operands of different shapes, so the fused form has to. It is rare.
-    std::vector<float> expanded;
-    if (added != convolved) {
-      expanded = broadcast(addend, added, convolved);
-      addend = expanded.data();
-    }
-    RuntimePool pool(api_, context);
-    packed_->run(data_of(api_, input), addend, mutable_data(api_, output), dims[0], dims[2],
-                 dims[3], pool.parallel_for());
-    pool.check_status();
+    packed_ = create_sparse_conv(choose_isa(), shape_, weights.data, bias.data,
+                                 epilogue_of(op, api, info));
   }
 
  private:
-  std::string label_;
-  const OrtApi* api_;
-  bool adds_;
+  Dims output_dims(const Dims& input) const override {
+    if (input.size() != 4 || input[1] != shape_.input_channels) {
+      throw std::invalid_argument("X has the shape " + to_string(input) + "; it must be [N, " +
+                                  std::to_string(shape_.input_channels) + ", H, W]");
+    }
+    check_image(shape_, input[0], input[2], input[3]);
+    return {input[0], shape_.output_channels, shape_.output_height(input[2]),
+            shape_.output_width(input[3])};
+  }
+
+  void run(const Call& call) const override {
+    packed_->run(call.input, call.residual, call.output, call.dims[0], call.dims[2], call.dims[3],
+                 call.parallel_for);
+  }
+
   ConvShape shape_;
-  Epilogue epilogue_;
   std::unique_ptr<SparseConv> packed_;
 };
 
-OrtStatus* create_sparse_conv_kernel(const OrtCustomOp* base, const OrtApi* api,
-                                     const OrtKernelInfo* info, void** kernel) {
-  const auto& op = *static_cast<const SparseConvOp*>(base);
-  std::string label = std::string("taco4j.") + op.name;
+class SparseMatMulKernel final : public Kernel {
+ public:
+  SparseMatMulKernel(const SparseOp& op, const OrtApi* api, const OrtKernelInfo* info,
+                     std::string label)
+      : Kernel(op, api, std::move(label)), left_(op.product == Product::kMatMulLeft) {
+    const ConstantTensor weights = constant_input(api, info, op.weight_index(), "W");
+    const ConstantTensor bias = constant_input(api, info, 2, "B");
+    if (weights.dims.size() != 2) {
+      throw std::invalid_argument("W has the shape " + to_string(weights.dims) +
+                                  "; it must be a matrix");
+    }
+    inputs_ = weights.dims[left_ ? 1 : 0];
+    outputs_ = weights.dims[left_ ? 0 : 1];
+    const bool column = left_ && bias.dims == Dims{outputs_, 1};
+    if (!column && bias.dims != Dims{outputs_}) {
+      throw std::invalid_argument("B has the shape " + to_string(bias.dims) + "; it must have " +
+                                  std::to_string(outputs_) + " values" +
+                                  (left_ ? ", in a column" : ""));
+    }
+    product_ = std::make_unique<SparseProduct>(
+        left_ ? ConstantSide::kLeft : ConstantSide::kRight, choose_isa(), inputs_, outputs_,
+        weights.data, bias.data, epilogue_of(op, api, info));
+  }
+
+ private:
+  // The axis that is summed over.
+  std::size_t axis(const Dims& input) const {
+    return input.size() - (left_ && input.size() > 1 ? 2 : 1);
+  }
+
+  Dims output_dims(const Dims& input) const override {
+    if (input.empty() || input[axis(input)] != inputs_) {
+      throw std::invalid_argument(
+          "X has the shape " + to_string(input) + "; it must be " +
+          (left_ ? "[..., " + std::to_string(inputs_) + ", tokens]"
+                 : "[..., tokens, " + std::to_string(inputs_) + "]"));
+    }
+    Dims output = input;
+    output[axis(input)] = outputs_;
+    return output;
+  }
+
+  void run(const Call& call) const override {
+    // Leading axes are a batch.
+    const std::size_t summed = axis(call.dims);
+    std::int64_t batch = 1;
+    for (std::size_t i = 0; i < summed; ++i) batch *= call.dims[i];
+    const std::int64_t tokens = left_ && call.dims.size() > 1 ? call.dims.back() : 1;
+    product_->run(call.input, call.residual, call.output, left_ ? batch : 1,
+                  left_ ? tokens : batch, call.parallel_for);
+  }
+
+  bool left_;
+  std::int64_t inputs_ = 0;
+  std::int64_t outputs_ = 0;
+  std::unique_ptr<SparseProduct> product_;
+};
+
+OrtStatus* create_kernel(const OrtCustomOp* base, const OrtApi* api, const OrtKernelInfo* info,
+                         void** kernel) {
+  const auto& op = *static_cast<const SparseOp*>(base);
+  std::string label = "taco4j." + op.name;
   return guarded(api, label, [&] {
     label += " '" + node_name(api, info) + "'";
-    *kernel = new SparseConvKernel(op, api, info, label);
+    std::unique_ptr<Kernel> made;
+    if (op.product == Product::kConv) {
+      made = std::make_unique<SparseConvKernel>(op, api, info, label);
+    } else {
+      made = std::make_unique<SparseMatMulKernel>(op, api, info, label);
+    }
+    *kernel = made.release();
   });
 }
 
-OrtStatus* compute_sparse_conv(void* kernel, OrtKernelContext* context) {
-  const auto& conv = *static_cast<const SparseConvKernel*>(kernel);
-  return guarded(conv.api(), conv.label(), [&] { conv.compute(context); });
+OrtStatus* compute_kernel(void* raw, OrtKernelContext* context) {
+  const auto& kernel = *static_cast<const Kernel*>(raw);
+  return guarded(kernel.api(), kernel.label(), [&] { kernel.compute(context); });
 }
 
-SparseConvOp sparse_conv_op(const char* name, Activation activation, bool adds) {
-  SparseConvOp op{};
+SparseOp sparse_op(Product product, std::string name, Activation activation, bool adds) {
+  SparseOp op{};
   op.version = kApiVersion;
-  op.name = name;
+  op.name = std::move(name);
+  op.product = product;
   op.activation = activation;
   op.adds = adds;
-  op.GetName = [](const OrtCustomOp* self) { return static_cast<const SparseConvOp*>(self)->name; };
+  op.GetName = [](const OrtCustomOp* self) {
+    return static_cast<const SparseOp*>(self)->name.c_str();
+  };
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };
   op.GetInputType = [](const OrtCustomOp*, std::size_t) { return kFloat; };
   op.GetInputTypeCount = [](const OrtCustomOp* self) -> std::size_t {
-    return static_cast<const SparseConvOp*>(self)->adds ? 4 : 3;
+    return static_cast<const SparseOp*>(self)->adds ? 4 : 3;
   };
   op.GetOutputType = [](const OrtCustomOp*, std::size_t) { return kFloat; };
   op.GetOutputTypeCount = [](const OrtCustomOp*) -> std::size_t { return 1; };
-  op.KernelDestroy = [](void* kernel) { delete static_cast<SparseConvKernel*>(kernel); };
+  op.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
   op.GetInputCharacteristic = [](const OrtCustomOp*, std::size_t) { return kRequired; };
   op.GetOutputCharacteristic = [](const OrtCustomOp*, std::size_t) { return kRequired; };
   op.GetInputMemoryType = [](const OrtCustomOp*, std::size_t) { return kDefaultMemory; };
@@ -295,34 +416,47 @@ SparseConvOp sparse_conv_op(const char* name, Activation activation, bool adds) 
   op.GetVariadicInputHomogeneity = [](const OrtCustomOp*) { return 1; };
   op.GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
   op.GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 1; };
-  op.CreateKernelV2 = create_sparse_conv_kernel;
-  op.KernelComputeV2 = compute_sparse_conv;
+  op.CreateKernelV2 = create_kernel;
+  op.KernelComputeV2 = compute_kernel;
   op.GetStartVersion = [](const OrtCustomOp*) { return 1; };
   op.GetEndVersion = [](const OrtCustomOp*) { return std::numeric_limits<int>::max(); };
   return op;
 }
 
-// Made once and never released: sessions keep pointers into it, and the library stays loaded.
-OrtCustomOpDomain* operator_domain(const OrtApi* api) {
-  static const SparseConvOp ops[] = {
-      sparse_conv_op("SparseConv", Activation::kNone, false),
-      sparse_conv_op("SparseConvRelu", Activation::kRelu, false),
-      sparse_conv_op("SparseConvClip", Activation::kClip, false),
-      sparse_conv_op("SparseConvHardSwish", Activation::kHardSwish, false),
-      sparse_conv_op("SparseConvSilu", Activation::kSilu, false),
-      sparse_conv_op("SparseConvGelu", Activation::kGelu, false),
-      sparse_conv_op("SparseConvAdd", Activation::kNone, true),
-      sparse_conv_op("SparseConvAddRelu", Activation::kRelu, true),
-      sparse_conv_op("SparseConvAddClip", Activation::kClip, true),
-      sparse_conv_op("SparseConvAddHardSwish", Activation::kHardSwish, true),
-      sparse_conv_op("SparseConvAddSilu", Activation::kSilu, true),
-      sparse_conv_op("SparseConvAddGelu", Activation::kGelu, true),
+std::vector<SparseOp> all_ops() {
+  constexpr std::pair<Product, const char*> kProducts[] = {
+      {Product::kConv, "SparseConv"},
+      {Product::kMatMul, "SparseMatMul"},
+      {Product::kMatMulLeft, "SparseMatMulLeft"},
   };
-  // Where this throws, the next registration tries again.
+  constexpr std::pair<Activation, const char*> kActivations[] = {
+      {Activation::kNone, ""},
+      {Activation::kRelu, "Relu"},
+      {Activation::kClip, "Clip"},
+      {Activation::kHardSwish, "HardSwish"},
+      {Activation::kSilu, "Silu"},
+      {Activation::kGelu, "Gelu"},
+  };
+  std::vector<SparseOp> ops;
+  for (const auto& [product, name] : kProducts) {
+    for (const bool adds : {false, true}) {
+      for (const auto& [activation, suffix] : kActivations) {
+        ops.push_back(
+            sparse_op(product, std::string(name) + (adds ? "Add" : "") + suffix, activation, adds));
+      }
+    }
+  }
+  return ops;
+}
+
+// Made once and never released: sessions keep pointers into it, and the library stays loaded.
+// Where this throws, the next registration tries again.
+OrtCustomOpDomain* operator_domain(const OrtApi* api) {
+  static const std::vector<SparseOp>* const ops = new std::vector<SparseOp>(all_ops());
   static OrtCustomOpDomain* const domain = [api] {
     OrtCustomOpDomain* made = nullptr;
     check(CreateCustomOpDomain(api, "taco4j", &made));
-    for (const SparseConvOp& op : ops) check(CustomOpDomain_Add(api, made, &op));
+    for (const SparseOp& op : *ops) check(CustomOpDomain_Add(api, made, &op));
     return made;
   }();
   return domain;

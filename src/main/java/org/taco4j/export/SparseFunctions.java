@@ -22,9 +22,25 @@ final class SparseFunctions {
 
   private SparseFunctions() {}
 
-  /** Name of the operator for a convolution with what is fused into it. */
-  static String convolutionName(boolean adds, FusedActivation.Kind activation) {
-    return "SparseConv" + (adds ? "Add" : "") + activation.suffix;
+  /** What an operator multiplies; its name starts with that. */
+  enum Product {
+    /** Conv(X, W, B). */
+    CONVOLUTION("SparseConv"),
+    /** MatMul(X, W) + B. */
+    MATRIX("SparseMatMul"),
+    /** MatMul(W, X) + B. */
+    MATRIX_ON_THE_LEFT("SparseMatMulLeft");
+
+    private final String prefix;
+
+    Product(String prefix) {
+      this.prefix = prefix;
+    }
+  }
+
+  /** Name of the operator for a product with what is fused into it. */
+  static String name(Product product, boolean adds, FusedActivation.Kind activation) {
+    return product.prefix + (adds ? "Add" : "") + activation.suffix;
   }
 
   /**
@@ -35,27 +51,40 @@ final class SparseFunctions {
     return activation != FusedActivation.Kind.CLIP || opset != 11;
   }
 
-  /** Y = activation(Conv(X, W, B) [+ Z]). */
-  static FunctionProto convolution(boolean adds, FusedActivation.Kind activation, int opset) {
+  /** Y = activation(product [+ Z]). */
+  static FunctionProto function(
+      Product product, boolean adds, FusedActivation.Kind activation, int opset) {
+    List<String> inputs =
+        product == Product.MATRIX_ON_THE_LEFT ? List.of("W", "X", "B") : List.of("X", "W", "B");
     FunctionProto.Builder function =
         FunctionProto.newBuilder()
-            .setName(convolutionName(adds, activation))
+            .setName(name(product, adds, activation))
             .setDomain(DOMAIN)
-            .addAllInput(adds ? List.of("X", "W", "B", "Z") : List.of("X", "W", "B"))
+            .addAllInput(inputs)
             .addOutput("Y")
-            .addAllAttribute(List.of("strides", "pads", "dilations", "group"))
             .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset));
     boolean plain = activation == FusedActivation.Kind.NONE;
-    function.addNode(
-        node("Conv", plain && !adds ? "Y" : "convolved", "X", "W", "B")
-            .addAttribute(reference("strides", "strides", AttributeType.INTS))
-            .addAttribute(reference("pads", "pads", AttributeType.INTS))
-            .addAttribute(reference("dilations", "dilations", AttributeType.INTS))
-            .addAttribute(reference("group", "group", AttributeType.INT)));
-    if (adds) {
-      function.addNode(node("Add", plain ? "Y" : "added", "convolved", "Z"));
+    String sum = plain && !adds ? "Y" : "sum";
+    if (product == Product.CONVOLUTION) {
+      function
+          .addAllAttribute(List.of("strides", "pads", "dilations", "group"))
+          .addNode(
+              node("Conv", sum, "X", "W", "B")
+                  .addAttribute(reference("strides", "strides", AttributeType.INTS))
+                  .addAttribute(reference("pads", "pads", AttributeType.INTS))
+                  .addAttribute(reference("dilations", "dilations", AttributeType.INTS))
+                  .addAttribute(reference("group", "group", AttributeType.INT)));
+    } else {
+      function
+          .addNode(node("MatMul", "product", inputs.get(0), inputs.get(1)))
+          .addNode(node("Add", sum, "product", "B"));
     }
-    String x = adds ? "added" : "convolved";
+    String x = sum;
+    if (adds) {
+      function.addInput("Z");
+      x = plain ? "Y" : "added";
+      function.addNode(node("Add", x, sum, "Z"));
+    }
     switch (activation) {
       case NONE -> {}
       case RELU -> function.addNode(node("Relu", "Y", x));
@@ -78,9 +107,9 @@ final class SparseFunctions {
               .addNode(constant("half", 0.5f))
               .addNode(node("Div", "scaled", x, "sqrt2"))
               .addNode(node("Erf", "erf", "scaled"))
-              .addNode(node("Add", "sum", "erf", "one"))
-              .addNode(node("Mul", "product", x, "sum"))
-              .addNode(node("Mul", "Y", "product", "half"));
+              .addNode(node("Add", "weight", "erf", "one"))
+              .addNode(node("Mul", "twice", x, "weight"))
+              .addNode(node("Mul", "Y", "twice", "half"));
     }
     return function.build();
   }

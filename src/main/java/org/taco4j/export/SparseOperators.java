@@ -14,6 +14,7 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.export.SparseFunctions.Product;
 import org.taco4j.onnx.GraphIndex;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -24,10 +25,10 @@ import org.taco4j.onnx.TensorData;
 import org.taco4j.onnx.Unfold;
 
 /**
- * Rewrites convolutions whose weights have zeros to operators that skip them, together with the
- * bias, the residual addition and the activation behind each. The same file computes the same
- * everywhere: a runtime with the operator library runs sparse kernels, another one the function of
- * ordinary operators that the model carries for each operator.
+ * Rewrites convolutions and matrix products whose weights have zeros to operators that skip them,
+ * together with the bias, the residual addition and the activation behind each. The same file
+ * computes the same everywhere: a runtime with the operator library runs sparse kernels, another
+ * one the function of ordinary operators that the model carries for each operator.
  */
 public final class SparseOperators {
   private SparseOperators() {}
@@ -47,17 +48,14 @@ public final class SparseOperators {
             && LayerWeights.zeros(model, layer) >= sparsity * layer.parameters();
   }
 
-  /**
-   * Rewrites the chosen convolutions; other layers are not asked for yet. On failure the model is
-   * unchanged.
-   */
+  /** Rewrites the chosen layers. On failure the model is unchanged. */
   public static Outcome rewrite(OnnxModel model, Predicate<Layer> chosen) {
     OnnxModel work = model.copy();
     Map<String, FunctionProto> functions = new LinkedHashMap<>();
     Map<String, String> rewritten = new LinkedHashMap<>();
     Map<String, String> dense = new LinkedHashMap<>();
     for (Layer layer : LayerDiscovery.discover(model)) {
-      if (!layer.opType().equals("Conv") || !chosen.test(layer)) {
+      if (!chosen.test(layer)) {
         continue;
       }
       // The rewrites before it may have moved it.
@@ -81,8 +79,9 @@ public final class SparseOperators {
 
   private static Optional<String> whyNot(OnnxModel model, Layer layer) {
     GraphIndex.Constant weight = weight(model, layer);
-    if (weight.dims().size() != 4) {
-      return Optional.of("only 2-D convolutions have a sparse operator");
+    boolean convolution = layer.opType().equals("Conv");
+    if (weight.dims().size() != (convolution ? 4 : 2)) {
+      return Optional.of("only 2-D convolutions and products with a matrix have sparse operators");
     }
     if (weight.alteredBy() != null) {
       return Optional.of("its weights are not stored as they are: " + weight.alteredBy());
@@ -91,8 +90,16 @@ public final class SparseOperators {
       return Optional.of(
           "its weights are " + TensorData.typeName(weight.tensor().getDataType()) + ", not FLOAT");
     }
-    if (((Unfold.Convolution) layer.unfold()).autoPad() != Unfold.AutoPad.EXPLICIT) {
+    if (layer.unfold() instanceof Unfold.Convolution patches
+        && patches.autoPad() != Unfold.AutoPad.EXPLICIT) {
       return Optional.of("its padding depends on the size of the image (auto_pad)");
+    }
+    NodeProto node = node(model, layer);
+    if (Nodes.is(node, "Gemm")
+        && (product(node, layer) != Product.MATRIX
+            || Nodes.integer(node, "transA", 0) != 0
+            || LayerWeights.factor(model, layer) != 1)) {
+      return Optional.of("it is a Gemm with transA, alpha or its weights on the left");
     }
     if (LayerWeights.hasUnknownBias(model, layer)) {
       return Optional.of("its bias is computed, or not one value for each channel");
@@ -105,21 +112,32 @@ public final class SparseOperators {
     return Optional.empty();
   }
 
+  private static NodeProto node(OnnxModel model, Layer layer) {
+    return model.index().node(model.index().producer(layer.output()));
+  }
+
+  private static Product product(NodeProto node, Layer layer) {
+    if (layer.opType().equals("Conv")) {
+      return Product.CONVOLUTION;
+    }
+    return node.getInput(0).equals(layer.input()) ? Product.MATRIX : Product.MATRIX_ON_THE_LEFT;
+  }
+
   private static GraphIndex.Constant weight(OnnxModel model, Layer layer) {
-    GraphIndex index = model.index();
-    NodeProto node = index.node(index.producer(layer.output()));
-    GraphIndex.Constant constant = index.constant(node.getInput(1));
+    NodeProto node = node(model, layer);
+    int input = product(node, layer) == Product.MATRIX_ON_THE_LEFT ? 0 : 1;
+    GraphIndex.Constant constant = model.index().constant(node.getInput(input));
     if (constant == null) {
       throw new IllegalStateException("layer '" + layer.name() + "' has lost its weights");
     }
     return constant;
   }
 
-  /** Replaces one convolution and what is fused into it; gives the function that it needs. */
+  /** Replaces one layer and what is fused into it; gives the function that it needs. */
   private static FunctionProto rewrite(OnnxModel model, Layer layer) {
     int opset = model.opset();
-    float[] bias = LayerWeights.bias(model, layer);
     GraphIndex index = model.index();
+    Product product = product(node(model, layer), layer);
     Set<Integer> nodes = new TreeSet<>();
     nodes.add(index.producer(layer.output()));
     String tensor = layer.bias().map(Layer.BiasSource::node).orElse(layer.output());
@@ -136,14 +154,30 @@ public final class SparseOperators {
     nodes.addAll(activation.nodes());
 
     List<String> inputs = new ArrayList<>();
-    inputs.add(layer.input());
-    inputs.add(weightName(model, layer));
-    inputs.add(biasName(model, layer, bias));
+    String weight = weightName(model, layer, product);
+    inputs.add(product == Product.MATRIX_ON_THE_LEFT ? weight : layer.input());
+    inputs.add(product == Product.MATRIX_ON_THE_LEFT ? layer.input() : weight);
+    inputs.add(biasName(model, layer, product));
     if (residual != null) {
       inputs.add(residual);
     }
-    replace(model, nodes, node(layer, inputs, activation));
-    return SparseFunctions.convolution(residual != null, activation.kind(), opset);
+    NodeProto.Builder fused =
+        NodeProto.newBuilder()
+            .setName(layer.name())
+            .setDomain(SparseFunctions.DOMAIN)
+            .setOpType(SparseFunctions.name(product, residual != null, activation.kind()))
+            .addAllInput(inputs)
+            .addOutput(activation.output());
+    if (layer.unfold() instanceof Unfold.Convolution patches) {
+      addAttributes(fused, patches);
+    }
+    if (activation.kind() == FusedActivation.Kind.CLIP) {
+      fused
+          .addAttribute(SparseFunctions.real("minimum", activation.minimum()))
+          .addAttribute(SparseFunctions.real("maximum", activation.maximum()));
+    }
+    replace(model, nodes, fused.build());
+    return SparseFunctions.function(product, residual != null, activation.kind(), opset);
   }
 
   /** What is added to a tensor that nothing else reads; null where nothing is, or a constant. */
@@ -165,43 +199,53 @@ public final class SparseOperators {
     return same && index.isDynamic(other) && !other.equals(tensor) ? other : null;
   }
 
-  /** The weights as an initializer that the operator sees as they are. */
-  private static String weightName(OnnxModel model, Layer layer) {
+  /** The weights as an initializer in the form that the operator takes. */
+  private static String weightName(OnnxModel model, Layer layer, Product product) {
     GraphIndex.Constant weight = weight(model, layer);
-    if (weight.chain().size() == 1) {
+    boolean transposed = product == Product.MATRIX;
+    if (weight.chain().size() == 1 && layer.weight().rowsLast() == transposed) {
       return weight.name();
     }
-    float[][] groups = LayerWeights.unfold(model, layer);
     float[] values = new float[Math.toIntExact(layer.parameters())];
+    float[][] groups = LayerWeights.unfold(model, layer);
     for (int g = 0; g < groups.length; g++) {
       System.arraycopy(groups[g], 0, values, g * groups[g].length, groups[g].length);
     }
+    List<Long> dims = weight.dims();
+    if (product != Product.CONVOLUTION) {
+      dims = List.of((long) layer.rows(), (long) layer.cols());
+    }
+    TensorProto tensor = TensorData.of("", TensorProto.DataType.FLOAT_VALUE, dims, values);
     return model.addConstant(
         layer.name() + ".weight",
-        TensorData.of("", TensorProto.DataType.FLOAT_VALUE, weight.dims(), values));
+        transposed ? TensorData.transpose(tensor, List.of(1, 0)) : tensor);
   }
 
   /** The bias, which the operator always has, as one value for each output channel. */
-  private static String biasName(OnnxModel model, Layer layer, float[] bias) {
-    Optional<String> own =
-        layer
-            .bias()
-            .filter(source -> source.node().equals(layer.output()))
-            .map(Layer.BiasSource::constant)
-            .filter(name -> isPlainBias(model, name, bias.length));
-    return own.orElseGet(
-        () ->
-            model.addConstant(
-                layer.name() + ".bias",
-                TensorData.of(
-                    "", TensorProto.DataType.FLOAT_VALUE, List.of((long) bias.length), bias)));
+  private static String biasName(OnnxModel model, Layer layer, Product product) {
+    float[] bias = LayerWeights.bias(model, layer);
+    boolean column =
+        product == Product.MATRIX_ON_THE_LEFT && layer.unfold() instanceof Unfold.SecondToLastAxis;
+    TensorProto tensor =
+        TensorData.of(
+            "",
+            TensorProto.DataType.FLOAT_VALUE,
+            column ? List.of((long) bias.length, 1L) : List.of((long) bias.length),
+            bias);
+    return layer
+        .bias()
+        .map(Layer.BiasSource::constant)
+        .filter(name -> isSame(model, name, tensor, bias))
+        .orElseGet(() -> model.addConstant(layer.name() + ".bias", tensor));
   }
 
-  private static boolean isPlainBias(OnnxModel model, String name, int channels) {
+  /** Whether a constant can stand in for a tensor. */
+  private static boolean isSame(OnnxModel model, String name, TensorProto tensor, float[] values) {
     TensorProto stored = model.index().stored(name);
     return stored != null
-        && stored.getDataType() == TensorProto.DataType.FLOAT_VALUE
-        && stored.getDimsList().equals(List.of((long) channels))
+        && stored.getDataType() == tensor.getDataType()
+        && stored.getDimsList().equals(tensor.getDimsList())
+        && Arrays.equals(TensorData.floats(stored), values)
         && (model.irVersion() < 4 || !isInput(model, name));
   }
 
@@ -211,33 +255,20 @@ public final class SparseOperators {
         .anyMatch(input -> input.getName().equals(tensor));
   }
 
-  private static NodeProto node(Layer layer, List<String> inputs, FusedActivation activation) {
-    Unfold.Convolution patches = (Unfold.Convolution) layer.unfold();
-    NodeProto.Builder node =
-        NodeProto.newBuilder()
-            .setName(layer.name())
-            .setDomain(SparseFunctions.DOMAIN)
-            .setOpType(SparseFunctions.convolutionName(inputs.size() > 3, activation.kind()))
-            .addAllInput(inputs)
-            .addOutput(activation.output())
-            .addAttribute(
-                SparseFunctions.integers("strides", patches.strideHeight(), patches.strideWidth()))
-            .addAttribute(
-                SparseFunctions.integers(
-                    "pads",
-                    patches.padTop(),
-                    patches.padLeft(),
-                    patches.padBottom(),
-                    patches.padRight()))
-            .addAttribute(
-                SparseFunctions.integers(
-                    "dilations", patches.dilationHeight(), patches.dilationWidth()))
-            .addAttribute(SparseFunctions.integer("group", patches.groups()));
-    if (activation.kind() == FusedActivation.Kind.CLIP) {
-      node.addAttribute(SparseFunctions.real("minimum", activation.minimum()))
-          .addAttribute(SparseFunctions.real("maximum", activation.maximum()));
-    }
-    return node.build();
+  private static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
+    node.addAttribute(
+            SparseFunctions.integers("strides", patches.strideHeight(), patches.strideWidth()))
+        .addAttribute(
+            SparseFunctions.integers(
+                "pads",
+                patches.padTop(),
+                patches.padLeft(),
+                patches.padBottom(),
+                patches.padRight()))
+        .addAttribute(
+            SparseFunctions.integers(
+                "dilations", patches.dilationHeight(), patches.dilationWidth()))
+        .addAttribute(SparseFunctions.integer("group", patches.groups()));
   }
 
   /** Puts one node in the place of the last of several: there all that they read is computed. */

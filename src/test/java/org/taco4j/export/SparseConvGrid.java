@@ -363,7 +363,8 @@ final class SparseConvGrid {
       inputs.put("z", Ort.Tensor.random(c.outputShape()));
     }
     SparseOperators.Outcome outcome = SparseOperators.rewrite(model, layer -> true);
-    String name = SparseFunctions.convolutionName(c.residual, c.activation);
+    String name =
+        SparseFunctions.name(SparseFunctions.Product.CONVOLUTION, c.residual, c.activation);
     assertTrue(outcome.rewritten().get("conv").startsWith("taco4j.SparseConv"), outcome.toString());
     try (OrtSession dense = SparseSessions.open(before, 1, false);
         OrtSession sparse = SparseSessions.open(model.toBytes(), 2);
@@ -375,7 +376,7 @@ final class SparseConvGrid {
     }
   }
 
-  private static void assertClose(String what, Ort.Tensor expected, Ort.Tensor actual) {
+  static void assertClose(String what, Ort.Tensor expected, Ort.Tensor actual) {
     assertArrayEquals(expected.shape(), actual.shape(), what);
     double largest = 0;
     double error = 0;
@@ -456,6 +457,7 @@ final class SparseConvGrid {
     }
     checkNotFinite();
     checkHidden();
-    System.out.println(cases.size() + " cases agree");
+    int products = SparseProductGrid.checkAll();
+    System.out.println(cases.size() + " and " + products + " cases agree");
   }
 }

@@ -2,6 +2,7 @@ package org.taco4j.export;
 
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.stream.Collectors;
@@ -40,13 +41,13 @@ record FusedActivation(Kind kind, float minimum, float maximum, Set<Integer> nod
   private static final float SQRT2 = (float) Math.sqrt(2);
 
   /** What is done with a tensor, where nothing else reads it; NONE, without nodes, if unknown. */
-  static FusedActivation after(GraphIndex index, String tensor, int opset) {
+  static FusedActivation after(GraphIndex index, String tensor) {
     if (index.isOutput(tensor)) {
       return none(tensor);
     }
     FusedActivation found =
         switch (index.uses(tensor).size()) {
-          case 1 -> single(index, tensor, opset);
+          case 1 -> single(index, tensor);
           case 2 -> gated(index, tensor);
           default -> null;
         };
@@ -62,7 +63,7 @@ record FusedActivation(Kind kind, float minimum, float maximum, Set<Integer> nod
     return new FusedActivation(kind, 0, 0, nodes, output);
   }
 
-  private static @Nullable FusedActivation single(GraphIndex index, String tensor, int opset) {
+  private static @Nullable FusedActivation single(GraphIndex index, String tensor) {
     int reader = index.uses(tensor).getFirst().node();
     NodeProto node = index.node(reader);
     if (!Nodes.input(node, 0).equals(tensor)) {
@@ -77,15 +78,15 @@ record FusedActivation(Kind kind, float minimum, float maximum, Set<Integer> nod
           Nodes.text(node, "approximate", "none").equals("none")
               ? of(Kind.GELU, nodes, output)
               : null;
-      case "Clip" -> clip(index, node, nodes, opset);
+      case "Clip" -> clip(index, node, nodes);
       default -> null;
     };
   }
 
   private static @Nullable FusedActivation clip(
-      GraphIndex index, NodeProto node, Set<Integer> nodes, int opset) {
-    Float minimum = bound(index, node, 1, "min", Float.NEGATIVE_INFINITY, opset);
-    Float maximum = bound(index, node, 2, "max", Float.POSITIVE_INFINITY, opset);
+      GraphIndex index, NodeProto node, Set<Integer> nodes) {
+    Float minimum = bound(index, node, 1, "min", Float.NEGATIVE_INFINITY);
+    Float maximum = bound(index, node, 2, "max", Float.POSITIVE_INFINITY);
     return minimum == null || maximum == null
         ? null
         : new FusedActivation(Kind.CLIP, minimum, maximum, nodes, node.getOutput(0));
@@ -93,12 +94,11 @@ record FusedActivation(Kind kind, float minimum, float maximum, Set<Integer> nod
 
   /** A bound of a Clip: an attribute before opset 11, an input since. */
   private static @Nullable Float bound(
-      GraphIndex index, NodeProto node, int input, String attribute, float otherwise, int opset) {
-    if (opset < 11) {
-      return Nodes.real(node, attribute, otherwise);
-    }
+      GraphIndex index, NodeProto node, int input, String attribute, float otherwise) {
     String name = Nodes.input(node, input);
-    return name.isEmpty() ? Float.valueOf(otherwise) : scalar(index, name);
+    return name.isEmpty()
+        ? Float.valueOf(Nodes.real(node, attribute, otherwise))
+        : scalar(index, name);
   }
 
   /** The tensor goes to a gate and to the product with it, or along the branches of a GELU. */
@@ -122,11 +122,95 @@ record FusedActivation(Kind kind, float minimum, float maximum, Set<Integer> nod
             case "Div", "Mul" -> gelu(index, tensor, gate, product);
             default -> null;
           };
+      found = found == null ? hardSwish(index, tensor, gate, product) : found;
       if (found != null) {
         return found;
       }
     }
     return null;
+  }
+
+  /**
+   * HardSwish written out: x · (x / 6 + 1/2 cut to [0, 1]), or x · (x + 3 cut to [0, 6]) with the
+   * division by 6 before or after the product.
+   */
+  private static @Nullable FusedActivation hardSwish(
+      GraphIndex index, String tensor, int first, int product) {
+    Set<Integer> nodes = new HashSet<>(Set.of(first, product));
+    boolean sixth = dividesBySix(index, first, tensor);
+    int add = sixth ? onlyReader(index, index.node(first).getOutput(0), "Add") : first;
+    if (add < 0 || !Nodes.is(index.node(add), "Add")) {
+      return null;
+    }
+    nodes.add(add);
+    String read = sixth ? index.node(first).getOutput(0) : tensor;
+    if (!isScalar(index, add, read, sixth ? 0.5f : 3)) {
+      return null;
+    }
+    String cut = cutAtZeroAnd(index, index.node(add).getOutput(0), sixth ? 1 : 6, nodes);
+    if (cut.isEmpty() || !index.readOnce(cut)) {
+      return null;
+    }
+    int next = index.uses(cut).getFirst().node();
+    boolean before = !sixth && dividesBySix(index, next, cut);
+    if (before) {
+      nodes.add(next);
+      cut = index.node(next).getOutput(0);
+    }
+    if (!index.readOnce(cut) || !otherOperand(index.node(product), tensor).equals(cut)) {
+      return null;
+    }
+    String output = index.node(product).getOutput(0);
+    if (sixth || before) {
+      return of(Kind.HARD_SWISH, nodes, output);
+    }
+    int last = index.readOnce(output) ? index.uses(output).getFirst().node() : -1;
+    if (last < 0 || !dividesBySix(index, last, output)) {
+      return null;
+    }
+    nodes.add(last);
+    return of(Kind.HARD_SWISH, nodes, index.node(last).getOutput(0));
+  }
+
+  private static boolean dividesBySix(GraphIndex index, int reader, String tensor) {
+    NodeProto node = index.node(reader);
+    return Nodes.is(node, "Mul")
+        ? isScalar(index, reader, tensor, 1f / 6)
+        : Nodes.is(node, "Div")
+            && node.getInput(0).equals(tensor)
+            && isScalar(index, reader, tensor, 6);
+  }
+
+  /**
+   * Cutting to [0, most], as a Clip or as Min and Relu in either order: the tensor that comes out,
+   * and its nodes in {@code nodes}; empty for anything else.
+   */
+  private static String cutAtZeroAnd(
+      GraphIndex index, String tensor, float most, Set<Integer> nodes) {
+    int clip = onlyReader(index, tensor, "Clip");
+    if (clip >= 0) {
+      NodeProto node = index.node(clip);
+      Float minimum = bound(index, node, 1, "min", Float.NEGATIVE_INFINITY);
+      Float maximum = bound(index, node, 2, "max", Float.POSITIVE_INFINITY);
+      nodes.add(clip);
+      boolean fits = minimum != null && minimum == 0 && maximum != null && maximum == most;
+      return fits ? node.getOutput(0) : "";
+    }
+    String now = tensor;
+    for (String operator :
+        onlyReader(index, tensor, "Relu") >= 0 ? List.of("Relu", "Min") : List.of("Min", "Relu")) {
+      int node = onlyReader(index, now, operator);
+      boolean fits =
+          node >= 0
+              && (operator.equals("Relu")
+                  || (index.node(node).getInputCount() == 2 && isScalar(index, node, now, most)));
+      if (!fits) {
+        return "";
+      }
+      nodes.add(node);
+      now = index.node(node).getOutput(0);
+    }
+    return now;
   }
 
   private static @Nullable FusedActivation product(

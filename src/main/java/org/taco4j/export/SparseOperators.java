@@ -147,7 +147,7 @@ public final class SparseOperators {
       nodes.add(index.uses(tensor).getFirst().node());
       tensor = index.node(index.uses(tensor).getFirst().node()).getOutput(0);
     }
-    FusedActivation activation = FusedActivation.after(index, tensor, opset);
+    FusedActivation activation = FusedActivation.after(index, tensor);
     if (!SparseFunctions.canWrite(activation.kind(), opset)) {
       activation = FusedActivation.none(tensor);
     }

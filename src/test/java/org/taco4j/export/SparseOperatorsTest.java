@@ -103,6 +103,63 @@ class SparseOperatorsTest {
   }
 
   @Test
+  void hardSwishWrittenOutIsKnown() {
+    assertBecomes(
+        "taco4j.SparseConvHardSwish",
+        1,
+        hardSwishConstants()
+            .node("Mul", List.of("c", "sixth"), List.of("scaled"))
+            .node("Add", List.of("scaled", "half"), List.of("moved"))
+            .node("Min", List.of("moved", "one"), List.of("below"))
+            .node("Relu", List.of("below"), List.of("gate"))
+            .node("Mul", List.of("c", "gate"), List.of("y")));
+    assertBecomes(
+        "taco4j.SparseConvHardSwish",
+        1,
+        hardSwishConstants()
+            .node("Add", List.of("c", "three"), List.of("moved"))
+            .node("Clip", List.of("moved", "zero", "six"), List.of("cut"))
+            .node("Mul", List.of("c", "cut"), List.of("product"))
+            .node("Div", List.of("product", "six"), List.of("y")));
+    assertBecomes(
+        "taco4j.SparseConvHardSwish",
+        1,
+        hardSwishConstants()
+            .node("Add", List.of("c", "three"), List.of("moved"))
+            .node("Relu", List.of("moved"), List.of("above"))
+            .node("Min", List.of("above", "six"), List.of("cut"))
+            .node("Div", List.of("cut", "six"), List.of("gate"))
+            .node("Mul", List.of("gate", "c"), List.of("y")));
+    // Not divided by 6 in the end; cut at another place.
+    assertBecomes(
+        "taco4j.SparseConv",
+        4,
+        hardSwishConstants()
+            .node("Add", List.of("c", "three"), List.of("moved"))
+            .node("Clip", List.of("moved", "zero", "six"), List.of("cut"))
+            .node("Mul", List.of("c", "cut"), List.of("y")));
+    assertBecomes(
+        "taco4j.SparseConv",
+        6,
+        hardSwishConstants()
+            .node("Mul", List.of("c", "sixth"), List.of("scaled"))
+            .node("Add", List.of("scaled", "half"), List.of("moved"))
+            .node("Min", List.of("moved", "six"), List.of("below"))
+            .node("Relu", List.of("below"), List.of("gate"))
+            .node("Mul", List.of("c", "gate"), List.of("y")));
+  }
+
+  private static ModelBuilder hardSwishConstants() {
+    return convolution(13)
+        .floats("zero", new long[0], 0)
+        .floats("sixth", new long[] {1, 1, 1, 1}, 1f / 6)
+        .floats("half", new long[0], 0.5f)
+        .floats("one", new long[0], 1)
+        .floats("three", new long[0], 3)
+        .floats("six", new long[0], 6);
+  }
+
+  @Test
   void similarFunctionsAreNotTakenForActivations() {
     assertBecomes(
         "taco4j.SparseConv",

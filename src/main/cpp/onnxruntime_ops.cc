@@ -373,8 +373,9 @@ class SparseMatMulKernel final : public Kernel {
 OrtStatus* create_kernel(const OrtCustomOp* base, const OrtApi* api, const OrtKernelInfo* info,
                          void** kernel) {
   const auto& op = *static_cast<const SparseOp*>(base);
-  std::string label = "taco4j." + op.name;
+  std::string label;
   return guarded(api, label, [&] {
+    label = "taco4j." + op.name;
     label += " '" + node_name(api, info) + "'";
     std::unique_ptr<Kernel> made;
     if (op.product == Product::kConv) {

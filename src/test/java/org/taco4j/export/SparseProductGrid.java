@@ -84,6 +84,8 @@ final class SparseProductGrid {
                 true,
                 FusedActivation.Kind.GELU));
       }
+      // Long enough for tiles over the features that are summed.
+      cases.add(new Case(form, new long[0], 50, 3072, 40, 0.9, true, FusedActivation.Kind.NONE));
       cases.add(new Case(form, new long[0], 5, 1, 1, 0.5, false, FusedActivation.Kind.NONE));
     }
     return cases;

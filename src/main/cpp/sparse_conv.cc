@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "kernels/f32_spconv_create.h"
+
 namespace taco4j {
 namespace {
 
@@ -16,6 +18,12 @@ struct Implementation {
 
 // Best first. An instruction set stands here where it was compiled.
 constexpr Implementation kImplementations[] = {
+#if defined(__x86_64__)
+    {Isa::kAvx512, create_sparse_conv_avx512},
+    {Isa::kAvx2, create_sparse_conv_avx2},
+#elif defined(__aarch64__)
+    {Isa::kNeon, create_sparse_conv_neon},
+#endif
     {Isa::kScalar, create_sparse_conv_scalar},
 };
 

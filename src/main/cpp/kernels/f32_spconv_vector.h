@@ -1,0 +1,259 @@
+// The micro-kernels, written once on the compiler's vector types. Each f32_spconv_<isa>.cc defines
+// the namespace and the vector's width and includes this file; compiler flags make the rest.
+// Everything here has internal linkage or is in that namespace, because two files compiled for
+// different processors must never share an inline function.
+//
+// What makes them fast, in the order of what it was worth:
+// - The panel stays in the first-level cache: 2.5 times the speed of one that stays in the second.
+// - All loads of the panel are aligned: 1.7 times with 64-byte vectors, where each other load
+//   touches two lines.
+// - An entry costs one load per vector and two more, so tiles are as many vectors wide as the
+//   cache allows.
+// - Rows with as many entries follow one another (the plan sees to it), so that the end of the
+//   inner loop is predicted.
+#include <cstring>
+
+#include "f32_spconv.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace taco4j::f32_spconv {
+namespace TACO4J_KERNEL_NAMESPACE {
+namespace {
+
+constexpr int kLanes = TACO4J_KERNEL_LANES;
+
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+typedef float UnalignedVector
+    __attribute__((vector_size(kLanes * sizeof(float)), may_alias, aligned(alignof(float))));
+
+#define TACO4J_INLINE inline __attribute__((always_inline))
+
+TACO4J_INLINE Vector broadcast(float x) { return x - Vector{}; }
+TACO4J_INLINE Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+TACO4J_INLINE Vector load_unaligned(const float* p) {
+  return *reinterpret_cast<const UnalignedVector*>(p);
+}
+TACO4J_INLINE void store(float* p, Vector x) { *reinterpret_cast<Vector*>(p) = x; }
+TACO4J_INLINE void store_unaligned(float* p, Vector x) {
+  *reinterpret_cast<UnalignedVector*>(p) = x;
+}
+
+// The first n lanes, 0 <= n <= kLanes; the others are zero, and memory behind them is not touched.
+#if defined(__AVX512F__)
+TACO4J_INLINE Vector load_first(const float* p, int n) {
+  return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+}
+TACO4J_INLINE void store_first(float* p, Vector x, int n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)x);
+}
+#elif defined(__AVX2__)
+TACO4J_INLINE __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+TACO4J_INLINE Vector load_first(const float* p, int n) {
+  return (Vector)_mm256_maskload_ps(p, first_lanes(n));
+}
+TACO4J_INLINE void store_first(float* p, Vector x, int n) {
+  _mm256_maskstore_ps(p, first_lanes(n), (__m256)x);
+}
+#else
+TACO4J_INLINE Vector load_first(const float* p, int n) {
+  Vector x{};
+  std::memcpy(&x, p, static_cast<std::size_t>(n) * sizeof(float));
+  return x;
+}
+TACO4J_INLINE void store_first(float* p, Vector x, int n) {
+  std::memcpy(p, &x, static_cast<std::size_t>(n) * sizeof(float));
+}
+#endif
+
+#if TACO4J_KERNEL_LANES == 16
+#define TACO4J_SHIFTED 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+#define TACO4J_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#elif TACO4J_KERNEL_LANES == 8
+#define TACO4J_SHIFTED 1, 2, 3, 4, 5, 6, 7, 8
+#define TACO4J_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#else
+#define TACO4J_SHIFTED 1, 2, 3, 4
+#define TACO4J_EVEN 0, 2, 4, 6
+#endif
+
+// Lanes 1 to the end of `current`, then lane 0 of `next`.
+TACO4J_INLINE Vector shift_in(Vector current, Vector next) {
+  return __builtin_shufflevector(current, next, TACO4J_SHIFTED);
+}
+TACO4J_INLINE Vector even_lanes(Vector low, Vector high) {
+  return __builtin_shufflevector(low, high, TACO4J_EVEN);
+}
+
+// NaN stays: comparisons with it are false.
+TACO4J_INLINE Vector clip(Vector x, Vector minimum, Vector maximum) {
+  x = x < minimum ? minimum : x;
+  return x > maximum ? maximum : x;
+}
+
+TACO4J_INLINE Vector activate(const TileArgs& a, Vector x) {
+  switch (a.activation) {
+    case VectorActivation::kNone:
+      return x;
+    case VectorActivation::kClip:
+      return clip(x, broadcast(a.minimum), broadcast(a.maximum));
+    case VectorActivation::kHardSwish:
+      return x * clip(x * broadcast(1.0f / 6.0f) + broadcast(0.5f), Vector{}, broadcast(1.0f));
+    case VectorActivation::kOther:
+      for (int lane = 0; lane < kLanes; ++lane) {
+        x[lane] = a.scalar_activation(a.scalar_context, x[lane]);
+      }
+      return x;
+  }
+  return x;
+}
+
+// destination, residual: a segment of the output; residual may be null, or destination itself.
+TACO4J_INLINE void finish(const TileArgs& a, Vector x, float* destination, const float* residual,
+                          int length) {
+  if (length == kLanes) {
+    if (residual != nullptr) x += load_unaligned(residual);
+    store_unaligned(destination, activate(a, x));
+  } else {
+    if (residual != nullptr) x += load_first(residual, length);
+    store_first(destination, activate(a, x), length);
+  }
+}
+
+// kVectors: of the tile. kRows: output channels of a row block.
+template <int kVectors, int kRows>
+void tile(const TileArgs& a) {
+  const std::uint32_t* counts = a.rows.counts;
+  const float* weights = a.rows.weights;
+  const std::uint16_t* offsets = a.rows.offsets;
+  for (std::size_t i = 0; i < a.rows.size; ++i) {
+    Vector sums[kRows][kVectors] = {};
+    for (int group = a.groups - 1;; --group) {
+      for (const std::uint16_t* end = offsets + *counts++; offsets != end; ++offsets) {
+        const float* x = a.panel + *offsets;
+        if constexpr (kRows == 1) {
+          const Vector weight = broadcast(*weights);
+#pragma GCC unroll 16
+          for (int v = 0; v < kVectors; ++v) sums[0][v] += weight * load(x + v * kLanes);
+        } else {
+          Vector pixels[kVectors];
+#pragma GCC unroll 16
+          for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + v * kLanes);
+#pragma GCC unroll 4
+          for (int r = 0; r < kRows; ++r) {
+            const Vector weight = broadcast(weights[r]);
+#pragma GCC unroll 16
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += weight * pixels[v];
+          }
+        }
+        weights += kRows;
+      }
+      if (group == 0) break;
+      // What has been summed so far is meant for the pixel to the left.
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+          sums[r][v] = shift_in(sums[r][v], v + 1 < kVectors ? sums[r][v + 1] : Vector{});
+        }
+      }
+    }
+
+    const std::uint32_t flags = a.rows.blocks[i];
+    const std::size_t row = static_cast<std::size_t>(flags >> 2) * kRows;
+    float* partial = a.partial_sums + row * (kVectors * kLanes);
+    if ((flags & kFirst) == 0) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+          sums[r][v] += load(partial + (r * kVectors + v) * kLanes);
+        }
+      }
+    }
+    if ((flags & kLast) == 0) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+          store(partial + (r * kVectors + v) * kLanes, sums[r][v]);
+        }
+      }
+      continue;
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Vector bias = broadcast(a.bias[row + r]);
+      const std::int64_t start = static_cast<std::int64_t>(row + r) * a.plane;
+      float* output = a.output + start;
+      const float* residual = a.residual == nullptr ? nullptr : a.residual + start;
+      if (a.segments_are_vectors) {
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) {
+          const Segment& segment = a.segments[v];
+          finish(a, sums[r][v] + bias, output + segment.destination,
+                 residual == nullptr ? nullptr : residual + segment.destination, segment.length);
+        }
+      } else {
+        // Rows shorter than a vector. A vector more, because segments are read as whole vectors.
+        alignas(sizeof(Vector)) float flat[(kVectors + 1) * kLanes];
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) store(flat + v * kLanes, sums[r][v] + bias);
+        store(flat + kVectors * kLanes, Vector{});
+        for (int s = 0; s < a.segment_count; ++s) {
+          const Segment& segment = a.segments[s];
+          finish(a, load_unaligned(flat + segment.source), output + segment.destination,
+                 residual == nullptr ? nullptr : residual + segment.destination, segment.length);
+        }
+      }
+    }
+  }
+}
+
+// The first `count` of pixels that lie `stride` apart; other lanes are zero.
+TACO4J_INLINE Vector gather(const float* source, int count, int stride) {
+  if (stride == 1) return count >= kLanes ? load_unaligned(source) : load_first(source, count);
+  if (stride == 2) {
+    const int floats = 2 * (count < kLanes ? count : kLanes) - 1;
+    const Vector low =
+        floats < kLanes ? load_first(source, floats) : load_unaligned(source);
+    const Vector high =
+        floats > kLanes ? load_first(source + kLanes, floats - kLanes) : Vector{};
+    return even_lanes(low, high);
+  }
+  Vector x{};
+  for (int lane = 0; lane < kLanes && lane < count; ++lane) {
+    x[lane] = source[static_cast<std::int64_t>(lane) * stride];
+  }
+  return x;
+}
+
+// Whole vectors are stored; what that writes too far is zero, or is written again by the next row.
+void pack(const PackArgs& a) {
+  for (int channel = 0; channel < a.channels; ++channel) {
+    const float* plane = a.input + channel * a.plane;
+    float* part = a.panel + static_cast<std::int64_t>(channel) * a.channel_stride;
+    for (int r = 0; r < a.row_count; ++r) {
+      const PackRow& row = a.rows[r];
+      float* destination = part + row.destination;
+      for (int i = 0; i < row.zeros_before; i += kLanes) store_unaligned(destination + i, Vector{});
+      destination += row.zeros_before;
+      const float* source = plane + row.source;
+      for (int i = 0; i < row.count; i += kLanes) {
+        store_unaligned(destination + i,
+                        gather(source + static_cast<std::int64_t>(i) * a.stride, row.count - i,
+                               a.stride));
+      }
+      destination += row.count;
+      for (int i = 0; i < row.zeros_after; i += kLanes) store_unaligned(destination + i, Vector{});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace TACO4J_KERNEL_NAMESPACE
+}  // namespace taco4j::f32_spconv

@@ -22,6 +22,8 @@ constexpr std::size_t kMostPlans = 4;
 // With fewer tasks than this, panels are packed once for all and rows are cut too.
 constexpr std::int64_t kFewTasks = 8;
 
+constexpr int kCacheLineFloats = 16;
+
 // Memory that a thread keeps from one run to the next, aligned to the widest vectors.
 class Scratch {
  public:
@@ -272,6 +274,9 @@ class SparseConvF32 final : public SparseConv {
     args.plane = plan.tiling.output_height * plan.tiling.output_width;
     args.segments = tile.segments.data();
     args.segment_count = static_cast<int>(tile.segments.size());
+    // Rows shorter than a vector follow one another in the output.
+    args.segments_a_line =
+        std::max(1, kCacheLineFloats / std::min(kernels_.lanes, tile.columns));
     args.segments_are_vectors = tile.segments_are_vectors;
     args.minimum = epilogue_.minimum;
     args.maximum = epilogue_.maximum;

@@ -52,6 +52,7 @@ struct TileArgs {
   std::int64_t plane;  // floats from one output channel to the next
   const Segment* segments;
   int segment_count;
+  int segments_a_line;        // every which segment begins a cache line, about
   bool segments_are_vectors;  // segment i is the first part of vector i
   VectorActivation activation;
   float minimum;  // kClip, where Relu is [0, infinity]

@@ -25,6 +25,13 @@ namespace {
 
 constexpr int kLanes = TACO4J_KERNEL_LANES;
 
+// Output and input planes are pages apart, which hardware prefetchers do not follow: asked for this
+// many channels ahead, 56 x 56 images took 0.7 to 0.8 of the time. Lines are taken to be 64 bytes;
+// where they are longer, some are asked for twice.
+constexpr std::size_t kRowsAhead = 4;
+constexpr int kChannelsAhead = 4;
+constexpr int kLineFloats = 16;
+
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef float UnalignedVector
     __attribute__((vector_size(kLanes * sizeof(float)), may_alias, aligned(alignof(float))));
@@ -124,6 +131,21 @@ TACO4J_INLINE void finish(const TileArgs& a, Vector x, float* destination, const
   }
 }
 
+// For writing: results of this row block will come there.
+template <int kRows>
+TACO4J_INLINE void prefetch_output(const TileArgs& a, std::uint32_t block) {
+  if ((block & kLast) == 0) return;
+  for (int r = 0; r < kRows; ++r) {
+    const std::int64_t start = static_cast<std::int64_t>((block >> 2) * kRows + r) * a.plane;
+    for (int s = 0; s < a.segment_count; s += a.segments_a_line) {
+      __builtin_prefetch(a.output + start + a.segments[s].destination, 1);
+      if (a.residual != nullptr) {
+        __builtin_prefetch(a.residual + start + a.segments[s].destination, 0);
+      }
+    }
+  }
+}
+
 // kVectors: of the tile. kRows: output channels of a row block.
 template <int kVectors, int kRows>
 void tile(const TileArgs& a) {
@@ -131,6 +153,9 @@ void tile(const TileArgs& a) {
   const float* weights = a.rows.weights;
   const std::uint16_t* offsets = a.rows.offsets;
   for (std::size_t i = 0; i < a.rows.size; ++i) {
+    if (i + kRowsAhead < a.rows.size) {
+      prefetch_output<kRows>(a, a.rows.blocks[i + kRowsAhead]);
+    }
     Vector sums[kRows][kVectors] = {};
     for (int group = a.groups - 1;; --group) {
       for (const std::uint16_t* end = offsets + *counts++; offsets != end; ++offsets) {
@@ -232,10 +257,21 @@ TACO4J_INLINE Vector gather(const float* source, int count, int stride) {
   return x;
 }
 
+TACO4J_INLINE void prefetch_input(const PackArgs& a, const float* plane) {
+  for (int r = 0; r < a.row_count; ++r) {
+    const float* start = plane + a.rows[r].source;
+    const std::int64_t floats = static_cast<std::int64_t>(a.rows[r].count) * a.stride;
+    for (std::int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(start + i, 0);
+  }
+}
+
 // Whole vectors are stored; what that writes too far is zero, or is written again by the next row.
 void pack(const PackArgs& a) {
   for (int channel = 0; channel < a.channels; ++channel) {
     const float* plane = a.input + channel * a.plane;
+    if (channel + kChannelsAhead < a.channels) {
+      prefetch_input(a, plane + kChannelsAhead * a.plane);
+    }
     float* part = a.panel + static_cast<std::int64_t>(channel) * a.channel_stride;
     for (int r = 0; r < a.row_count; ++r) {
       const PackRow& row = a.rows[r];

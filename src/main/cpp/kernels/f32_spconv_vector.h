@@ -102,32 +102,74 @@ TACO4J_INLINE Vector clip(Vector x, Vector minimum, Vector maximum) {
   return x > maximum ? maximum : x;
 }
 
-TACO4J_INLINE Vector activate(const TileArgs& a, Vector x) {
+template <int kCount>
+TACO4J_INLINE void activate(const TileArgs& a, Vector* x) {
   switch (a.activation) {
     case VectorActivation::kNone:
-      return x;
-    case VectorActivation::kClip:
-      return clip(x, broadcast(a.minimum), broadcast(a.maximum));
+      return;
+    case VectorActivation::kClip: {
+      const Vector minimum = broadcast(a.minimum);
+      const Vector maximum = broadcast(a.maximum);
+#pragma GCC unroll 16
+      for (int v = 0; v < kCount; ++v) x[v] = clip(x[v], minimum, maximum);
+      return;
+    }
     case VectorActivation::kHardSwish:
-      return x * clip(x * broadcast(1.0f / 6.0f) + broadcast(0.5f), Vector{}, broadcast(1.0f));
-    case VectorActivation::kOther:
-      for (int lane = 0; lane < kLanes; ++lane) {
-        x[lane] = a.scalar_activation(a.scalar_context, x[lane]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kCount; ++v) {
+        x[v] *= clip(x[v] * broadcast(1.0f / 6.0f) + broadcast(0.5f), Vector{}, broadcast(1.0f));
       }
-      return x;
+      return;
+    case VectorActivation::kOther:
+      return;  // By `finish`, from memory: vectors indexed by lane would not stay in registers.
   }
-  return x;
 }
 
-// destination, residual: a segment of the output; residual may be null, or destination itself.
-TACO4J_INLINE void finish(const TileArgs& a, Vector x, float* destination, const float* residual,
-                          int length) {
-  if (length == kLanes) {
-    if (residual != nullptr) x += load_unaligned(residual);
-    store_unaligned(destination, activate(a, x));
-  } else {
-    if (residual != nullptr) x += load_first(residual, length);
-    store_first(destination, activate(a, x), length);
+// Residual and activation, and the store. x: kVectors, bias included. output, residual: the place
+// of the tile's first pixel; residual may be null, or output itself.
+template <int kVectors>
+TACO4J_INLINE void finish(const TileArgs& a, Vector* x, float* output, const float* residual) {
+  const Segment* segments = a.segments;
+  if (a.segments_are_vectors && a.activation != VectorActivation::kOther) {
+    if (residual != nullptr) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        const float* from = residual + segments[v].destination;
+        x[v] += segments[v].length == kLanes ? load_unaligned(from)
+                                             : load_first(from, segments[v].length);
+      }
+    }
+    activate<kVectors>(a, x);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = output + segments[v].destination;
+      if (segments[v].length == kLanes) {
+        store_unaligned(to, x[v]);
+      } else {
+        store_first(to, x[v], segments[v].length);
+      }
+    }
+    return;
+  }
+  // Rows that are shorter than a vector, or do not begin with one. A vector more, because segments
+  // are read as whole vectors.
+  alignas(sizeof(Vector)) float flat[(kVectors + 1) * kLanes];
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) store(flat + v * kLanes, x[v]);
+  store(flat + kVectors * kLanes, Vector{});
+  for (int s = 0; s < a.segment_count; ++s) {
+    const Segment& segment = segments[s];
+    Vector sum = load_unaligned(flat + segment.source);
+    if (residual != nullptr) sum += load_first(residual + segment.destination, segment.length);
+    if (a.activation == VectorActivation::kOther) {
+      alignas(sizeof(Vector)) float lanes[kLanes];
+      store(lanes, sum);
+      for (float& lane : lanes) lane = a.scalar_activation(a.scalar_context, lane);
+      sum = load(lanes);
+    } else {
+      activate<1>(a, &sum);
+    }
+    store_first(output + segment.destination, sum, segment.length);
   }
 }
 
@@ -146,35 +188,67 @@ TACO4J_INLINE void prefetch_output(const TileArgs& a, std::uint32_t block) {
   }
 }
 
-// kVectors: of the tile. kRows: output channels of a row block.
+// Adds an entry: its weights, one for each row, times the pixels at x.
 template <int kVectors, int kRows>
+TACO4J_INLINE void multiply(Vector (&sums)[kRows][kVectors], const float* weights,
+                            const float* x) {
+  if constexpr (kRows == 1) {
+    const Vector weight = broadcast(*weights);
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) sums[0][v] += weight * load(x + v * kLanes);
+  } else {
+    Vector pixels[kVectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + v * kLanes);
+#pragma GCC unroll 4
+    for (int r = 0; r < kRows; ++r) {
+      const Vector weight = broadcast(weights[r]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += weight * pixels[v];
+    }
+  }
+}
+
+// kVectors: of the tile. kRows: output channels of a row block. kShifted: more than one group.
+template <int kVectors, int kRows, bool kShifted>
 void tile(const TileArgs& a) {
   const std::uint32_t* counts = a.rows.counts;
   const float* weights = a.rows.weights;
   const std::uint16_t* offsets = a.rows.offsets;
+  const float* const panel = a.panel;
   for (std::size_t i = 0; i < a.rows.size; ++i) {
     if (i + kRowsAhead < a.rows.size) {
       prefetch_output<kRows>(a, a.rows.blocks[i + kRowsAhead]);
     }
+    const std::uint32_t flags = a.rows.blocks[i];
+    const std::size_t row = static_cast<std::size_t>(flags >> 2) * kRows;
+    float* const partial = a.partial_sums + row * (kVectors * kLanes);
     Vector sums[kRows][kVectors] = {};
-    for (int group = a.groups - 1;; --group) {
-      for (const std::uint16_t* end = offsets + *counts++; offsets != end; ++offsets) {
-        const float* x = a.panel + *offsets;
-        if constexpr (kRows == 1) {
-          const Vector weight = broadcast(*weights);
-#pragma GCC unroll 16
-          for (int v = 0; v < kVectors; ++v) sums[0][v] += weight * load(x + v * kLanes);
-        } else {
-          Vector pixels[kVectors];
-#pragma GCC unroll 16
-          for (int v = 0; v < kVectors; ++v) pixels[v] = load(x + v * kLanes);
+    for (int group = kShifted ? a.groups - 1 : 0;; --group) {
+      if (group == 0 && (flags & kFirst) == 0) {
 #pragma GCC unroll 4
-          for (int r = 0; r < kRows; ++r) {
-            const Vector weight = broadcast(weights[r]);
+        for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-            for (int v = 0; v < kVectors; ++v) sums[r][v] += weight * pixels[v];
+          for (int v = 0; v < kVectors; ++v) {
+            const Vector before = load(partial + (r * kVectors + v) * kLanes);
+            sums[r][v] = kShifted ? sums[r][v] + before : before;
           }
         }
+      }
+      // Four offsets at once, because loads are what an entry waits for.
+      const std::uint32_t count = *counts++;
+      const std::uint16_t* const end = offsets + count;
+      for (const std::uint16_t* fours = offsets + (count & ~3u); offsets != fours; offsets += 4) {
+        std::uint64_t four;
+        std::memcpy(&four, offsets, sizeof four);
+#pragma GCC unroll 4
+        for (int e = 0; e < 4; ++e) {
+          multiply(sums, weights + e * kRows, panel + (four >> (16 * e) & 0xffff));
+        }
+        weights += 4 * kRows;
+      }
+      for (; offsets != end; ++offsets) {
+        multiply(sums, weights, panel + *offsets);
         weights += kRows;
       }
       if (group == 0) break;
@@ -184,19 +258,6 @@ void tile(const TileArgs& a) {
 #pragma GCC unroll 16
         for (int v = 0; v < kVectors; ++v) {
           sums[r][v] = shift_in(sums[r][v], v + 1 < kVectors ? sums[r][v + 1] : Vector{});
-        }
-      }
-    }
-
-    const std::uint32_t flags = a.rows.blocks[i];
-    const std::size_t row = static_cast<std::size_t>(flags >> 2) * kRows;
-    float* partial = a.partial_sums + row * (kVectors * kLanes);
-    if ((flags & kFirst) == 0) {
-#pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) {
-          sums[r][v] += load(partial + (r * kVectors + v) * kLanes);
         }
       }
     }
@@ -213,29 +274,21 @@ void tile(const TileArgs& a) {
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
       const Vector bias = broadcast(a.bias[row + r]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) sums[r][v] += bias;
       const std::int64_t start = static_cast<std::int64_t>(row + r) * a.plane;
-      float* output = a.output + start;
-      const float* residual = a.residual == nullptr ? nullptr : a.residual + start;
-      if (a.segments_are_vectors) {
-#pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) {
-          const Segment& segment = a.segments[v];
-          finish(a, sums[r][v] + bias, output + segment.destination,
-                 residual == nullptr ? nullptr : residual + segment.destination, segment.length);
-        }
-      } else {
-        // Rows shorter than a vector. A vector more, because segments are read as whole vectors.
-        alignas(sizeof(Vector)) float flat[(kVectors + 1) * kLanes];
-#pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) store(flat + v * kLanes, sums[r][v] + bias);
-        store(flat + kVectors * kLanes, Vector{});
-        for (int s = 0; s < a.segment_count; ++s) {
-          const Segment& segment = a.segments[s];
-          finish(a, load_unaligned(flat + segment.source), output + segment.destination,
-                 residual == nullptr ? nullptr : residual + segment.destination, segment.length);
-        }
-      }
+      finish<kVectors>(a, sums[r], a.output + start,
+                       a.residual == nullptr ? nullptr : a.residual + start);
     }
+  }
+}
+
+template <int kVectors, int kRows>
+void tile(const TileArgs& a) {
+  if (a.groups == 1) {
+    tile<kVectors, kRows, false>(a);
+  } else {
+    tile<kVectors, kRows, true>(a);
   }
 }
 

@@ -27,9 +27,9 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a >= 0 ? a / b : -divide_up(-a, b);
 }
 
-// Bytes that a panel may fill: all of the first-level data cache. Two thirds of it, which would
-// leave room for weights and sums on their way, were 5 % slower, as they make more panels.
-std::int64_t panel_bytes() {
+// Bytes of the first-level data cache. A panel may fill all of it: two thirds, which would leave
+// room for weights and sums on their way, were 5 % slower, as they make more panels.
+std::int64_t cache_bytes() {
   long size = 0;
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
   size = sysconf(_SC_LEVEL1_DCACHE_SIZE);
@@ -95,20 +95,25 @@ struct Costs {
     const double products = vectors * block_rows / 2.0;
     return std::max(loads, products) + 0.5;
   }
-  static constexpr double kRow = 10;         // the end of the inner loop, and what is around it
+  // Of entries, where the panel fills the first-level cache twice: fewer panels, slower loads.
+  static constexpr double kTwoCaches = 1.2;
+  static constexpr double kRow = 12;         // the end of the inner loop, and what is around it
   static constexpr double kGroup = 12;       // of entries: another inner loop
   static constexpr double kShift = 1;        // of a vector
   static constexpr double kPartialSum = 3;   // of a vector, from and to the second-level cache
   static constexpr double kResult = 3;       // of a vector
-  static constexpr double kPackedRow = 4;
+  static constexpr double kResultRow = 8;    // another page of the output
+  static constexpr double kPackedChannel = 8;  // another page of the input
+  static constexpr double kPackedRow = 2;
   static constexpr double kPackedVector = 2;
 };
 
 // A tiling of tile_rows x tile_columns, or nothing where it does not fit. `shifted`: taps of
 // different columns share their pixels, and sums are shifted; else each has a copy of its own.
+// `caches`: how many first-level caches a panel may fill.
 std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
                                 const ConvShape& shape, const Kernels& kernels, int tile_rows,
-                                std::int64_t tile_columns, bool shifted) {
+                                std::int64_t tile_columns, bool shifted, int caches) {
   const int lanes = kernels.lanes;
   const int span_x = g.last_column - g.first_column;
   const int span_y = g.last_row - g.first_row;
@@ -179,9 +184,10 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   if (floats > kMostPanelFloats) return std::nullopt;
   t.channel_stride = static_cast<int>(floats);
 
-  const std::int64_t fit = std::min(panel_bytes() / static_cast<std::int64_t>(sizeof(float)),
-                                    kMostPanelFloats) /
-                           floats;
+  const std::int64_t fit =
+      std::min(caches * cache_bytes() / static_cast<std::int64_t>(sizeof(float)),
+               kMostPanelFloats) /
+      floats;
   const std::int64_t panels = divide_up(shape.input_channels, std::max<std::int64_t>(fit, 1));
   t.channels = static_cast<int>(divide_up(shape.input_channels, panels));
 
@@ -192,13 +198,16 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   const double sums = static_cast<double>(vectors * kept.block_rows);
   double row = Costs::kRow + (t.groups - 1) * (Costs::kGroup + Costs::kShift * sums);
   if (panels > 1) row += Costs::kPartialSum * sums;
-  double packed = 0;
+  double packed = Costs::kPackedChannel;
   for (std::size_t i = 0; i < t.copies.size(); ++i) {
     packed += t.panel_rows * (Costs::kPackedRow +
                               Costs::kPackedVector * static_cast<double>(divide_up(pitch, lanes)));
   }
-  const double tile = entries * Costs::entry(t.vectors, kept.block_rows) + touched * row +
-                      static_cast<double>(kept.blocks) * Costs::kResult * sums +
+  const double tile = entries * Costs::entry(t.vectors, kept.block_rows) *
+                          (caches > 1 ? Costs::kTwoCaches : 1) +
+                      touched * row +
+                      static_cast<double>(kept.blocks) *
+                          (Costs::kResult * sums + Costs::kResultRow * kept.block_rows) +
                       static_cast<double>(shape.input_channels) * packed;
   t.cost = tile * t.tiles_down * t.tiles_across;
   return t;
@@ -211,8 +220,10 @@ std::optional<Tiling> choose_tiling(const Geometry& g, const KeptWeights& kept,
   const int span_x = g.last_column - g.first_column;
   const auto consider = [&](int rows, std::int64_t columns, bool shifted) {
     if (columns < 1 || columns > g.output_width) return;
-    std::optional<Tiling> t = tiling_of(g, kept, shape, kernels, rows, columns, shifted);
-    if (t && (!best || t->cost < best->cost)) best = std::move(t);
+    for (const int caches : {1, 2}) {
+      std::optional<Tiling> t = tiling_of(g, kept, shape, kernels, rows, columns, shifted, caches);
+      if (t && (!best || t->cost < best->cost)) best = std::move(t);
+    }
   };
   for (const bool shifted : {false, true}) {
     if (shifted && (span_x == 0 || span_x >= kernels.lanes)) continue;

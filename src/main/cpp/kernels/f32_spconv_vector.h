@@ -31,6 +31,7 @@ constexpr int kLanes = TACO4J_KERNEL_LANES;
 constexpr std::size_t kRowsAhead = 4;
 constexpr int kChannelsAhead = 4;
 constexpr int kLineFloats = 16;
+constexpr int kEntriesAhead = 256;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef float UnalignedVector
@@ -245,6 +246,9 @@ void tile(const TileArgs& a) {
         for (int e = 0; e < 4; ++e) {
           multiply(sums, weights + e * kRows, panel + (four >> (16 * e) & 0xffff));
         }
+        // All weights of a network do not stay in any cache from one image to the next.
+        __builtin_prefetch(weights + kEntriesAhead * kRows, 0);
+        __builtin_prefetch(offsets + kEntriesAhead, 0);
         weights += 4 * kRows;
       }
       for (; offsets != end; ++offsets) {

@@ -192,12 +192,14 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   t.channels = static_cast<int>(divide_up(shape.input_channels, panels));
 
   const double entries = static_cast<double>(kept.entries.size());
-  const double lists = static_cast<double>(kept.blocks * panels);
+  // A row reads the channels of its group only.
+  const std::int64_t panels_of_row = divide_up(panels, shape.groups);
+  const double lists = static_cast<double>(kept.blocks * panels_of_row);
   // Not every row has an entry in every panel.
   const double touched = lists * (1 - std::exp(-entries / lists));
   const double sums = static_cast<double>(vectors * kept.block_rows);
   double row = Costs::kRow + (t.groups - 1) * (Costs::kGroup + Costs::kShift * sums);
-  if (panels > 1) row += Costs::kPartialSum * sums;
+  if (panels_of_row > 1) row += Costs::kPartialSum * sums;
   double packed = Costs::kPackedChannel;
   for (std::size_t i = 0; i < t.copies.size(); ++i) {
     packed += t.panel_rows * (Costs::kPackedRow +

@@ -34,7 +34,8 @@ import org.taco4j.runtime.OperatorLibrary;
 
 /**
  * A pruned model with sparse operators against the same model, dense, in ONNX Runtime: in turns in
- * one process, in CPU time on one thread. Speed only: weights are pruned by magnitude, and those of ResNet-50 are random.
+ * one process, in CPU time on one thread. Speed only: weights are pruned by magnitude, and those of
+ * ResNet-50 are random.
  *
  * <p>Arguments: {@code resnet50} or a model file; sparsities, such as {@code 0.8,0.9}; {@code
  * unstructured} or {@code rows4}; batch; threads; rounds. Convolutions are pruned but for the first
@@ -209,7 +210,12 @@ public final class SparseSpeed {
       graph.addInput(info("image", batch, 3, 224, 224));
       graph.addOutput(info("logits", batch, 1000));
       String x = relu(conv("image", 3, 64, 7, 2));
-      node("MaxPool", "pooled", List.of(x), ints("kernel_shape", 3, 3), ints("strides", 2, 2),
+      node(
+          "MaxPool",
+          "pooled",
+          List.of(x),
+          ints("kernel_shape", 3, 3),
+          ints("strides", 2, 2),
           ints("pads", 1, 1, 1, 1));
       x = "pooled";
       int channels = 64;
@@ -243,8 +249,12 @@ public final class SparseSpeed {
       floats(name + ".weight", Math.sqrt(2.0 / (in * kernel * kernel)), out, in, kernel, kernel);
       floats(name + ".bias", 0.01, out);
       int pad = kernel / 2;
-      return node("Conv", name, List.of(x, name + ".weight", name + ".bias"),
-          ints("kernel_shape", kernel, kernel), ints("strides", stride, stride),
+      return node(
+          "Conv",
+          name,
+          List.of(x, name + ".weight", name + ".bias"),
+          ints("kernel_shape", kernel, kernel),
+          ints("strides", stride, stride),
           ints("pads", pad, pad, pad, pad));
     }
 

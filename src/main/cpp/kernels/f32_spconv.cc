@@ -3,11 +3,12 @@
 #include "kernels/f32_spconv.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
+#include <limits>
+#include <memory>
 #include <mutex>
 #include <new>
-#include <utility>
+#include <vector>
 
 #include "kernels/f32_spconv_create.h"
 #include "kernels/f32_spconv_plan.h"
@@ -235,8 +236,9 @@ class SparseConvF32 final : public SparseConv {
 
   // A vector more, because packing writes whole vectors.
   std::size_t panel_floats(const Plan& plan) const {
-    return static_cast<std::size_t>(plan.tiling.channels) * plan.tiling.channel_stride +
-           kMostLanes + (kMostLanes - plan.tiling.channels * plan.tiling.channel_stride % kMostLanes) % kMostLanes;
+    const std::size_t floats =
+        static_cast<std::size_t>(plan.tiling.channels) * plan.tiling.channel_stride;
+    return (floats + 2 * kMostLanes - 1) / kMostLanes * kMostLanes;
   }
 
   std::size_t partial_floats(const Plan& plan) const {
@@ -252,8 +254,8 @@ class SparseConvF32 final : public SparseConv {
     args.input = input + first * args.plane;
     args.panel = panel;
     args.channel_stride = plan.tiling.channel_stride;
-    args.channels =
-        static_cast<int>(std::min<std::int64_t>(plan.tiling.channels, shape_.input_channels - first));
+    args.channels = static_cast<int>(
+        std::min<std::int64_t>(plan.tiling.channels, shape_.input_channels - first));
     args.rows = tile.pack_rows.data();
     args.row_count = static_cast<int>(tile.pack_rows.size());
     args.stride = static_cast<int>(shape_.stride_width);
@@ -264,7 +266,8 @@ class SparseConvF32 final : public SparseConv {
                 const float* panel, float* partial_sums, const float* residual,
                 float* output) const {
     TileArgs args;
-    args.rows = plan.parts[static_cast<std::size_t>(panel_index) * plan.row_parts + row_part].list();
+    const int part = panel_index * plan.row_parts + row_part;
+    args.rows = plan.parts[static_cast<std::size_t>(part)].list();
     args.groups = plan.tiling.groups;
     args.panel = panel;
     args.partial_sums = partial_sums;

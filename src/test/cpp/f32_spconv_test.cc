@@ -253,14 +253,15 @@ Case random_case() {
 
 // NaN and infinities reach the outputs whose kept weights read them, and no others.
 void check_not_finite(Isa isa) {
-  for (const std::int64_t kernel : {1, 3}) {
+  for (int i = 0; i < 12; ++i) {
+    const std::int64_t kernel = i % 2 == 0 ? 1 : 3;
     Case c;
     c.shape.input_channels = 40;
     c.shape.output_channels = 12;
     c.shape.kernel_height = c.shape.kernel_width = kernel;
     c.shape.pad_top = c.shape.pad_left = c.shape.pad_bottom = c.shape.pad_right = kernel / 2;
     c.height = c.width = 14;
-    c.epilogue.activation = Activation::kRelu;
+    c.epilogue.activation = static_cast<Activation>(i / 2);
     const std::vector<float> weights = random_weights(c);
     std::vector<float> input = random_values(40 * 14 * 14);
     input[500] = std::numeric_limits<float>::quiet_NaN();
@@ -280,8 +281,10 @@ void check_not_finite(Isa isa) {
                             (!std::isnan(expected[i]) && expected[i] != actual[i]);
     }
     if (wrong > 0 || seen == 0) {
-      std::fprintf(stderr, "%s: kernel %lld: %d values with NaN or infinity differ, %d seen\n",
-                   std::string(isa_name(isa)).c_str(), static_cast<long long>(kernel), wrong, seen);
+      std::fprintf(stderr,
+                   "%s: kernel %lld, activation %d: %d values with NaN or infinity differ, %d seen\n",
+                   std::string(isa_name(isa)).c_str(), static_cast<long long>(kernel), i / 2, wrong,
+                   seen);
       ++failures;
     }
   }

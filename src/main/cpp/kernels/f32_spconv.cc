@@ -299,14 +299,12 @@ class SparseConvF32 final : public SparseConv {
         args.activation = VectorActivation::kHardSwish;
         break;
       case Activation::kSilu:
+        args.activation = VectorActivation::kSilu;
+        break;
       case Activation::kGelu:
-        args.activation = VectorActivation::kOther;
+        args.activation = VectorActivation::kGelu;
         break;
     }
-    args.scalar_context = &epilogue_;
-    args.scalar_activation = [](const void* context, float x) {
-      return activate(*static_cast<const Epilogue*>(context), x);
-    };
     (kept_.block_rows == 1 ? kernels_.rows : kernels_.blocks)[tile.vectors](args);
   }
 

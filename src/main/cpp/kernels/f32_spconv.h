@@ -38,7 +38,7 @@ struct Segment {
   std::int32_t length;
 };
 
-enum class VectorActivation { kNone, kClip, kHardSwish, kOther };
+enum class VectorActivation { kNone, kClip, kHardSwish, kSilu, kGelu };
 
 struct TileArgs {
   RowList rows;
@@ -57,9 +57,6 @@ struct TileArgs {
   VectorActivation activation;
   float minimum;  // kClip, where Relu is [0, infinity]
   float maximum;
-  // kOther: applied to each value.
-  float (*scalar_activation)(const void* context, float x);
-  const void* scalar_context;
 };
 
 // How a stretch of a panel is filled from a row of the image, or with zeros: the same for each

@@ -34,6 +34,7 @@ constexpr int kLineFloats = 16;
 constexpr int kEntriesAhead = 256;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+typedef std::int32_t Integers __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef float UnalignedVector
     __attribute__((vector_size(kLanes * sizeof(float)), may_alias, aligned(alignof(float))));
 
@@ -103,8 +104,40 @@ TACO4J_INLINE Vector clip(Vector x, Vector minimum, Vector maximum) {
   return x > maximum ? maximum : x;
 }
 
+// e to the x, to 2 units in the last place, from -87 (below, the value there) to 88.4 (above,
+// infinity). 2^n e^r with |r| <= ln(2) / 2; e^r is its Taylor series, whose next term is below
+// 6e-9.
+TACO4J_INLINE Vector exponential(Vector x) {
+  x = clip(x, broadcast(-87.0f), broadcast(89.0f));
+  // Adding 1.5 * 2^23 leaves the nearest whole number in the last bits.
+  const Vector round = broadcast(12582912.0f);
+  const Vector shifted = x * broadcast(1.44269504f) + round;
+  const Vector n = shifted - round;
+  // ln(2) in two parts, of which n times the first is exact.
+  const Vector r = (x - n * broadcast(0.693145752f)) - n * broadcast(1.42860677e-6f);
+  constexpr float kTerms[] = {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f,
+                              0.5f,          1.0f,          1.0f};
+  Vector power = broadcast(1.0f / 5040.0f);
+  for (const float term : kTerms) power = power * r + broadcast(term);
+  // n + 127 in the exponent's bits; those of 1.5 * 2^23 above them fall out on the left.
+  const Integers scale = ((Integers)shifted + 127) << 23;
+  return power * (Vector)scale;
+}
+
+// Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7.
+TACO4J_INLINE Vector error_function(Vector x) {
+  const Vector magnitude = x < Vector{} ? -x : x;
+  const Vector t = broadcast(1.0f) / (broadcast(0.3275911f) * magnitude + broadcast(1.0f));
+  constexpr float kTerms[] = {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
+  Vector sum = broadcast(1.061405429f);
+  for (const float term : kTerms) sum = sum * t + broadcast(term);
+  const Vector result = broadcast(1.0f) - sum * t * exponential(-(x * x));
+  return x < Vector{} ? -result : result;
+}
+
 template <int kCount>
 TACO4J_INLINE void activate(const TileArgs& a, Vector* x) {
+  const Vector one = broadcast(1.0f);
   switch (a.activation) {
     case VectorActivation::kNone:
       return;
@@ -118,11 +151,19 @@ TACO4J_INLINE void activate(const TileArgs& a, Vector* x) {
     case VectorActivation::kHardSwish:
 #pragma GCC unroll 16
       for (int v = 0; v < kCount; ++v) {
-        x[v] *= clip(x[v] * broadcast(1.0f / 6.0f) + broadcast(0.5f), Vector{}, broadcast(1.0f));
+        x[v] *= clip(x[v] * broadcast(1.0f / 6.0f) + broadcast(0.5f), Vector{}, one);
       }
       return;
-    case VectorActivation::kOther:
-      return;  // By `finish`, from memory: vectors indexed by lane would not stay in registers.
+    case VectorActivation::kSilu:
+#pragma GCC unroll 16
+      for (int v = 0; v < kCount; ++v) x[v] *= one / (one + exponential(-x[v]));
+      return;
+    case VectorActivation::kGelu:
+#pragma GCC unroll 16
+      for (int v = 0; v < kCount; ++v) {
+        x[v] *= broadcast(0.5f) * (one + error_function(x[v] * broadcast(0.70710678f)));
+      }
+      return;
   }
 }
 
@@ -131,7 +172,7 @@ TACO4J_INLINE void activate(const TileArgs& a, Vector* x) {
 template <int kVectors>
 TACO4J_INLINE void finish(const TileArgs& a, Vector* x, float* output, const float* residual) {
   const Segment* segments = a.segments;
-  if (a.segments_are_vectors && a.activation != VectorActivation::kOther) {
+  if (a.segments_are_vectors) {
     if (residual != nullptr) {
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) {
@@ -162,14 +203,7 @@ TACO4J_INLINE void finish(const TileArgs& a, Vector* x, float* output, const flo
     const Segment& segment = segments[s];
     Vector sum = load_unaligned(flat + segment.source);
     if (residual != nullptr) sum += load_first(residual + segment.destination, segment.length);
-    if (a.activation == VectorActivation::kOther) {
-      alignas(sizeof(Vector)) float lanes[kLanes];
-      store(lanes, sum);
-      for (float& lane : lanes) lane = a.scalar_activation(a.scalar_context, lane);
-      sum = load(lanes);
-    } else {
-      activate<1>(a, &sum);
-    }
+    activate<1>(a, &sum);
     store_first(output + segment.destination, sum, segment.length);
   }
 }

@@ -38,8 +38,8 @@ import org.taco4j.runtime.OperatorLibrary;
  * ResNet-50 are random.
  *
  * <p>Arguments: {@code resnet50} or a model file; sparsities, such as {@code 0.8,0.9}; {@code
- * unstructured} or {@code rows4}; batch; threads; rounds. Convolutions are pruned but for the first
- * and those with groups. Run from the repository root after {@code mvn package}: {@code java
+ * unstructured} or {@code rows4}; batch; threads; rounds. All layers are pruned but the first, the
+ * last and those with groups. Run from the repository root after {@code mvn package}: {@code java
  * --enable-native-access=ALL-UNNAMED -cp "target/classes:target/lib/*" benchmarks/SparseSpeed.java
  * resnet50 0.8,0.9 unstructured 1 1 30}.
  */
@@ -86,11 +86,9 @@ public final class SparseSpeed {
   /** By magnitude, blocks by their sum; gives how many layers. */
   private static int prune(OnnxModel model, double sparsity, int blockRows) {
     int layers = 0;
-    boolean first = true;
-    for (Layer layer : LayerDiscovery.discover(model)) {
-      boolean skip = first || !layer.opType().equals("Conv") || layer.groups() > 1;
-      first = false;
-      if (skip || layer.rows() % blockRows != 0) {
+    List<Layer> all = LayerDiscovery.discover(model);
+    for (Layer layer : all.subList(1, all.size() - 1)) {
+      if (layer.groups() > 1 || layer.rows() % blockRows != 0) {
         continue;
       }
       layers++;

@@ -233,7 +233,7 @@ public final class GraphIndex {
   }
 
   /** Whether nothing but the reader of {@code uses(tensor)[0]} reads the tensor. */
-  boolean readOnce(String tensor) {
+  public boolean readOnce(String tensor) {
     return uses(tensor).size() == 1 && !isOutput(tensor);
   }
 

@@ -26,7 +26,8 @@ public final class Nodes {
     return attribute == null ? otherwise : attribute.getI();
   }
 
-  static float real(NodeProto node, String name, float otherwise) {
+  /** The float of an attribute. */
+  public static float real(NodeProto node, String name, float otherwise) {
     AttributeProto attribute = attribute(node, name);
     return attribute == null ? otherwise : attribute.getF();
   }

@@ -1,9 +1,11 @@
 package org.taco4j.onnx;
 
 import ai.onnx.proto.OnnxMl.AttributeProto;
+import ai.onnx.proto.OnnxMl.FunctionProto;
 import ai.onnx.proto.OnnxMl.GraphProto;
 import ai.onnx.proto.OnnxMl.ModelProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
+import ai.onnx.proto.OnnxMl.OperatorSetIdProto;
 import ai.onnx.proto.OnnxMl.StringStringEntryProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import ai.onnx.proto.OnnxMl.TensorShapeProto;
@@ -33,6 +35,8 @@ import org.taco4j.common.Sha256;
  * for byte as far as protobuf allows. Not thread-safe while it is edited.
  */
 public final class OnnxModel {
+  private static final long FIRST_IR_WITH_FUNCTIONS = 8;
+
   private final String source;
   private ModelProto proto;
 
@@ -140,6 +144,11 @@ public final class OnnxModel {
   /** Version of the default operator set. */
   public int opset() {
     return ModelReader.opset(proto);
+  }
+
+  /** Version of the model format. */
+  public long irVersion() {
+    return proto.getIrVersion();
   }
 
   /** The inputs that are fed at run time: graph inputs that are no initializers. */
@@ -440,6 +449,44 @@ public final class OnnxModel {
     return name;
   }
 
+  /**
+   * Adds model-local functions of one domain; those that the model has by that name already stay.
+   * Functions need IR version 8, which the model gets where it has an older one.
+   *
+   * @param version of the domain's operators
+   */
+  public void addFunctions(String domain, int version, Collection<FunctionProto> functions) {
+    ModelProto.Builder builder = proto.toBuilder();
+    if (proto.getIrVersion() < 4) {
+      // Before IR 4 every initializer is a graph input; from then on such a one is no constant.
+      GraphProto.Builder graph = builder.getGraphBuilder();
+      for (int i = graph.getInputCount() - 1; i >= 0; i--) {
+        if (index().isInitializer(graph.getInput(i).getName())) {
+          graph.removeInput(i);
+        }
+      }
+    }
+    builder.setIrVersion(Math.max(FIRST_IR_WITH_FUNCTIONS, proto.getIrVersion()));
+    if (proto.getOpsetImportList().stream().noneMatch(set -> set.getDomain().equals(domain))) {
+      builder.addOpsetImport(OperatorSetIdProto.newBuilder().setDomain(domain).setVersion(version));
+    }
+    for (FunctionProto function : functions) {
+      boolean known =
+          builder.getFunctionsList().stream()
+              .anyMatch(
+                  other ->
+                      other.getDomain().equals(domain)
+                          && other.getName().equals(function.getName()));
+      if (!known) {
+        builder.addFunctions(function.toBuilder().setDomain(domain));
+      }
+    }
+    proto = builder.build();
+    original = null;
+    index = null;
+    found = null;
+  }
+
   /** Removes declared types and shapes of tensors (of no inputs and outputs). */
   public void forgetShapes(Set<String> tensors) {
     edit(
@@ -453,7 +500,7 @@ public final class OnnxModel {
   }
 
   /** Removes those of the given constants that nothing reads any more. */
-  void dropUnused(Collection<String> constants) {
+  public void dropUnused(Collection<String> constants) {
     GraphIndex now = index();
     Set<String> unused = new HashSet<>(constants);
     unused.removeIf(name -> !now.uses(name).isEmpty() || now.isOutput(name));

@@ -328,7 +328,7 @@ public final class TensorData {
   }
 
   /** The tensor with its axes permuted as ONNX's Transpose does. */
-  static TensorProto transpose(TensorProto tensor, List<Integer> permutation) {
+  public static TensorProto transpose(TensorProto tensor, List<Integer> permutation) {
     if (isIdentity(permutation)) {
       return tensor;
     }

@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Predicate;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
@@ -28,9 +29,24 @@ public final class ChildJvm {
     return run(main, flags, entry -> true, arguments);
   }
 
+  /** With this JVM's class path, and more in the environment. */
+  public static Result run(
+      Class<?> main, List<String> flags, Map<String, String> environment, String... arguments) {
+    return run(main, flags, environment, entry -> true, arguments);
+  }
+
   /** With those entries of the class path only that {@code onClassPath} lets pass. */
   public static Result run(
       Class<?> main, List<String> flags, Predicate<String> onClassPath, String... arguments) {
+    return run(main, flags, Map.of(), onClassPath, arguments);
+  }
+
+  private static Result run(
+      Class<?> main,
+      List<String> flags,
+      Map<String, String> environment,
+      Predicate<String> onClassPath,
+      String... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(flags);
@@ -47,6 +63,7 @@ public final class ChildJvm {
       ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
       // Not -cp: ONNX Runtime 1.29 crashes where the command line has more than 4096 bytes.
       builder.environment().put("CLASSPATH", classPath);
+      builder.environment().putAll(environment);
       Process process = builder.start();
       String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
       return new Result(process.waitFor(), output);

@@ -1,0 +1,342 @@
+// Sparse convolutions of float32 by vector kernels: plans kept for each size of image, and a run
+// over the tiles of all images.
+#include "kernels/f32_spconv.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "kernels/f32_spconv_create.h"
+#include "kernels/f32_spconv_plan.h"
+
+namespace taco4j {
+namespace {
+
+using namespace f32_spconv;
+
+// Sizes of image whose plans an object keeps; detectors may see many, classifiers see one.
+constexpr std::size_t kMostPlans = 4;
+// With fewer tasks than this, panels are packed once for all and rows are cut too.
+constexpr std::int64_t kFewTasks = 8;
+
+constexpr int kCacheLineFloats = 16;
+
+// Memory that a thread keeps from one run to the next, aligned to the widest vectors.
+class Scratch {
+ public:
+  float* floats(std::size_t count) {
+    if (count > count_) {
+      std::free(data_);
+      count_ = 0;
+      const std::size_t bytes = (count * sizeof(float) + 4095) / 4096 * 4096;
+      data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
+      if (data_ == nullptr) throw std::bad_alloc();
+      count_ = count;
+    }
+    return data_;
+  }
+
+  Scratch() = default;
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  ~Scratch() { std::free(data_); }
+
+ private:
+  float* data_ = nullptr;
+  std::size_t count_ = 0;
+};
+
+thread_local Scratch task_scratch;
+thread_local Scratch call_scratch;
+
+// One tile of an image: which pixels, how they are packed and where results go.
+struct Tile {
+  int rows, columns;
+  int vectors;
+  std::int64_t first;  // floats from the start of an output plane
+  std::vector<PackRow> pack_rows;
+  std::vector<Segment> segments;
+  bool segments_are_vectors;
+};
+
+Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, int index) {
+  Tile tile;
+  const int lanes = kernels.lanes;
+  const std::int64_t y = static_cast<std::int64_t>(index / t.tiles_across) * t.tile_rows;
+  const std::int64_t x = static_cast<std::int64_t>(index % t.tiles_across) * t.tile_columns;
+  tile.rows = static_cast<int>(std::min<std::int64_t>(t.tile_rows, t.output_height - y));
+  tile.columns = static_cast<int>(std::min<std::int64_t>(t.tile_columns, t.output_width - x));
+  const int covered = t.covered - (t.tile_columns - tile.columns);
+  tile.vectors = ((tile.rows - 1) * t.pitch + covered + lanes - 1) / lanes;
+  tile.first = y * t.output_width + x;
+
+  const std::int64_t stride_y = shape.stride_height;
+  const std::int64_t stride_x = shape.stride_width;
+  std::size_t copy_index = 0;
+  for (const Tiling::Copy& copy : t.copies) {
+    const std::int64_t next =
+        ++copy_index < t.copies.size() ? t.copies[copy_index].start : t.channel_stride;
+    for (int r = 0; r < t.panel_rows; ++r) {
+      const std::int64_t image_y = (y + t.first_row + r) * stride_y + copy.phase_y;
+      // Columns [begin, end) of the panel's row lie in the image.
+      const std::int64_t first_x = (x + copy.first_column) * stride_x + copy.phase_x;
+      std::int64_t begin = first_x >= 0 ? 0 : (-first_x + stride_x - 1) / stride_x;
+      std::int64_t end = t.width - 1 < first_x ? 0 : (t.width - 1 - first_x) / stride_x + 1;
+      begin = std::min<std::int64_t>(begin, t.pitch);
+      end = std::clamp<std::int64_t>(end, begin, t.pitch);
+      if (image_y < 0 || image_y >= t.height) begin = end = t.pitch;
+      PackRow row;
+      row.destination = copy.start + r * t.pitch - copy.moved;
+      row.zeros_before = static_cast<std::int32_t>(begin);
+      row.count = static_cast<std::int32_t>(end - begin);
+      row.zeros_after = static_cast<std::int32_t>(t.pitch - end);
+      row.source = row.count == 0 ? 0 : image_y * t.width + first_x + begin * stride_x;
+      // What vectors may read behind the last row.
+      if (r + 1 == t.panel_rows) {
+        row.zeros_after += static_cast<std::int32_t>(
+            std::max<std::int64_t>(0, next - (row.destination + t.pitch)));
+      }
+      tile.pack_rows.push_back(row);
+    }
+  }
+
+  for (int r = 0; r < tile.rows; ++r) {
+    for (int c = 0; c < tile.columns; c += lanes) {
+      tile.segments.push_back({r * t.pitch + c,
+                               static_cast<std::int32_t>(r * t.output_width + c),
+                               std::min(lanes, tile.columns - c)});
+    }
+  }
+  tile.segments_are_vectors =
+      tile.segments.size() == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
+  return tile;
+}
+
+class SparseConvF32 final : public SparseConv {
+ public:
+  SparseConvF32(const Kernels& kernels, const ConvShape& shape, const float* weights,
+                const float* bias, const Epilogue& epilogue)
+      : kernels_(kernels),
+        shape_(shape),
+        epilogue_(epilogue),
+        kept_(shape, weights),
+        bias_(static_cast<std::size_t>(shape.output_channels)) {
+    if (bias != nullptr) std::copy_n(bias, shape.output_channels, bias_.begin());
+  }
+
+  void run(const float* input, const float* residual, float* output, std::int64_t batch,
+           std::int64_t height, std::int64_t width,
+           const ParallelFor& parallel_for) const override {
+    const std::shared_ptr<const Layout> layout = layout_of(height, width);
+    if (layout->plan == nullptr) {
+      scalar().run(input, residual, output, batch, height, width, parallel_for);
+      return;
+    }
+    const Plan& plan = *layout->plan;
+    const std::int64_t tiles = static_cast<std::int64_t>(layout->tiles.size());
+    const std::int64_t input_image = shape_.input_channels * plan.tiling.height * plan.tiling.width;
+    const std::int64_t output_image =
+        shape_.output_channels * plan.tiling.output_height * plan.tiling.output_width;
+    const auto residual_of = [&](std::int64_t image) {
+      return residual == nullptr ? nullptr : residual + image * output_image;
+    };
+
+    if (batch * tiles >= kFewTasks || plan.row_parts == 1) {
+      parallel_for(static_cast<std::size_t>(batch * tiles), [&](std::size_t task) {
+        const std::int64_t image = static_cast<std::int64_t>(task) / tiles;
+        const Tile& tile = layout->tiles[task % tiles];
+        float* panel = task_scratch.floats(panel_floats(plan) + partial_floats(plan));
+        float* partial_sums = panel + panel_floats(plan);
+        for (int p = 0; p < plan.panels; ++p) {
+          pack(plan, tile, p, input + image * input_image, panel);
+          for (int part = 0; part < plan.row_parts; ++part) {
+            multiply(plan, tile, p, part, panel, partial_sums, residual_of(image),
+                     output + image * output_image);
+          }
+        }
+      });
+      return;
+    }
+    const std::size_t panels = static_cast<std::size_t>(plan.panels);
+    const std::size_t row_parts = static_cast<std::size_t>(plan.row_parts);
+    float* packed =
+        call_scratch.floats(panel_floats(plan) * panels * static_cast<std::size_t>(tiles));
+    for (std::int64_t image = 0; image < batch; ++image) {
+      parallel_for(static_cast<std::size_t>(tiles) * panels, [&](std::size_t task) {
+        pack(plan, layout->tiles[task / panels], static_cast<int>(task % panels),
+             input + image * input_image, packed + task * panel_floats(plan));
+      });
+      parallel_for(static_cast<std::size_t>(tiles) * row_parts, [&](std::size_t task) {
+        const std::size_t tile = task / row_parts;
+        float* partial_sums = task_scratch.floats(partial_floats(plan));
+        for (std::size_t p = 0; p < panels; ++p) {
+          multiply(plan, layout->tiles[tile], static_cast<int>(p),
+                   static_cast<int>(task % row_parts),
+                   packed + (tile * panels + p) * panel_floats(plan), partial_sums,
+                   residual_of(image), output + image * output_image);
+        }
+      });
+    }
+  }
+
+ private:
+  // What is kept for a size of image.
+  struct Layout {
+    std::int64_t height, width;
+    std::unique_ptr<const Plan> plan;  // null: the scalar form
+    std::vector<Tile> tiles;
+  };
+
+  std::shared_ptr<const Layout> layout_of(std::int64_t height, std::int64_t width) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& layout : layouts_) {
+      if (layout->height == height && layout->width == width) return layout;
+    }
+    auto layout = std::make_shared<Layout>();
+    layout->height = height;
+    layout->width = width;
+    layout->plan = make_plan(shape_, kept_, kernels_, height, width);
+    if (layout->plan != nullptr) {
+      const Tiling& tiling = layout->plan->tiling;
+      for (int i = 0; i < tiling.tiles_down * tiling.tiles_across; ++i) {
+        layout->tiles.push_back(tile_of(tiling, shape_, kernels_, i));
+      }
+    }
+    if (layouts_.size() == kMostPlans) layouts_.erase(layouts_.begin());
+    layouts_.push_back(layout);
+    return layout;
+  }
+
+  const SparseConv& scalar() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (scalar_ == nullptr) {
+      const std::int64_t taps = shape_.kernel_height * shape_.kernel_width;
+      std::vector<float> dense(
+          static_cast<std::size_t>(shape_.output_channels * shape_.weights_per_row()));
+      for (std::int64_t block = 0; block < kept_.blocks; ++block) {
+        for (std::size_t i = kept_.begins[block]; i < kept_.begins[block + 1]; ++i) {
+          const KeptWeights::Entry& entry = kept_.entries[i];
+          const std::int64_t column =
+              entry.channel % shape_.input_channels_per_group() * taps + entry.tap;
+          for (int r = 0; r < kept_.block_rows; ++r) {
+            const std::int64_t row = block * kept_.block_rows + r;
+            dense[static_cast<std::size_t>(row * shape_.weights_per_row() + column)] =
+                kept_.weights[i * kept_.block_rows + r];
+          }
+        }
+      }
+      scalar_ = create_sparse_conv_scalar(shape_, dense.data(), bias_.data(), epilogue_);
+    }
+    return *scalar_;
+  }
+
+  // A vector more, because packing writes whole vectors.
+  std::size_t panel_floats(const Plan& plan) const {
+    const std::size_t floats =
+        static_cast<std::size_t>(plan.tiling.channels) * plan.tiling.channel_stride;
+    return (floats + 2 * kMostLanes - 1) / kMostLanes * kMostLanes;
+  }
+
+  std::size_t partial_floats(const Plan& plan) const {
+    if (plan.panels == 1) return 0;
+    return static_cast<std::size_t>(shape_.output_channels) * plan.tiling.vectors * kernels_.lanes;
+  }
+
+  void pack(const Plan& plan, const Tile& tile, int panel_index, const float* input,
+            float* panel) const {
+    const std::int64_t first = static_cast<std::int64_t>(panel_index) * plan.tiling.channels;
+    PackArgs args;
+    args.plane = plan.tiling.height * plan.tiling.width;
+    args.input = input + first * args.plane;
+    args.panel = panel;
+    args.channel_stride = plan.tiling.channel_stride;
+    args.channels = static_cast<int>(
+        std::min<std::int64_t>(plan.tiling.channels, shape_.input_channels - first));
+    args.rows = tile.pack_rows.data();
+    args.row_count = static_cast<int>(tile.pack_rows.size());
+    args.stride = static_cast<int>(shape_.stride_width);
+    kernels_.pack(args);
+  }
+
+  void multiply(const Plan& plan, const Tile& tile, int panel_index, int row_part,
+                const float* panel, float* partial_sums, const float* residual,
+                float* output) const {
+    TileArgs args;
+    const int part = panel_index * plan.row_parts + row_part;
+    args.rows = plan.parts[static_cast<std::size_t>(part)].list();
+    args.groups = plan.tiling.groups;
+    args.panel = panel;
+    args.partial_sums = partial_sums;
+    args.bias = bias_.data();
+    args.output = output + tile.first;
+    args.residual = residual == nullptr ? nullptr : residual + tile.first;
+    args.plane = plan.tiling.output_height * plan.tiling.output_width;
+    args.segments = tile.segments.data();
+    args.segment_count = static_cast<int>(tile.segments.size());
+    // Rows shorter than a vector follow one another in the output.
+    args.segments_a_line =
+        std::max(1, kCacheLineFloats / std::min(kernels_.lanes, tile.columns));
+    args.segments_are_vectors = tile.segments_are_vectors;
+    args.minimum = epilogue_.minimum;
+    args.maximum = epilogue_.maximum;
+    switch (epilogue_.activation) {
+      case Activation::kNone:
+        args.activation = VectorActivation::kNone;
+        break;
+      case Activation::kRelu:
+        args.activation = VectorActivation::kClip;
+        args.minimum = 0.0f;
+        args.maximum = std::numeric_limits<float>::infinity();
+        break;
+      case Activation::kClip:
+        args.activation = VectorActivation::kClip;
+        break;
+      case Activation::kHardSwish:
+        args.activation = VectorActivation::kHardSwish;
+        break;
+      case Activation::kSilu:
+        args.activation = VectorActivation::kSilu;
+        break;
+      case Activation::kGelu:
+        args.activation = VectorActivation::kGelu;
+        break;
+    }
+    (kept_.block_rows == 1 ? kernels_.rows : kernels_.blocks)[tile.vectors](args);
+  }
+
+  const Kernels& kernels_;
+  const ConvShape shape_;
+  const Epilogue epilogue_;
+  const KeptWeights kept_;
+  std::vector<float> bias_;  // [output_channels]
+  mutable std::mutex mutex_;
+  mutable std::vector<std::shared_ptr<const Layout>> layouts_;
+  mutable std::unique_ptr<SparseConv> scalar_;
+};
+
+}  // namespace
+
+#if defined(__x86_64__)
+std::unique_ptr<SparseConv> create_sparse_conv_avx512(const ConvShape& shape, const float* weights,
+                                                      const float* bias,
+                                                      const Epilogue& epilogue) {
+  return std::make_unique<SparseConvF32>(f32_spconv::kAvx512Kernels, shape, weights, bias,
+                                         epilogue);
+}
+
+std::unique_ptr<SparseConv> create_sparse_conv_avx2(const ConvShape& shape, const float* weights,
+                                                    const float* bias, const Epilogue& epilogue) {
+  return std::make_unique<SparseConvF32>(f32_spconv::kAvx2Kernels, shape, weights, bias, epilogue);
+}
+#elif defined(__aarch64__)
+std::unique_ptr<SparseConv> create_sparse_conv_neon(const ConvShape& shape, const float* weights,
+                                                    const float* bias, const Epilogue& epilogue) {
+  return std::make_unique<SparseConvF32>(f32_spconv::kNeonKernels, shape, weights, bias, epilogue);
+}
+#endif
+
+}  // namespace taco4j

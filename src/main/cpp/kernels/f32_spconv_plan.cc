@@ -1,0 +1,379 @@
+#include "kernels/f32_spconv_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
+namespace taco4j::f32_spconv {
+namespace {
+
+// Offsets are 16 bits.
+constexpr std::int64_t kMostPanelFloats = 1 << 16;
+constexpr int kMostTaps = 1 << 14;
+// Fewer tiles than this in a call are cut by rows too.
+constexpr int kFewTiles = 8;
+// Blocks may hold this share of zeros.
+constexpr double kZerosInBlocks = 0.05;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return divide_up(a, b) * b; }
+std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
+  return a >= 0 ? a / b : -divide_up(-a, b);
+}
+
+// Bytes of the first-level data cache. A panel may fill all of it: two thirds, which would leave
+// room for weights and sums on their way, were 5 % slower, as they make more panels.
+std::int64_t cache_bytes() {
+  long size = 0;
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+  size = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
+  if (size < (16 << 10)) size = 32 << 10;
+  return std::min<std::int64_t>(size, 128 << 10);
+}
+
+// A convolution as the tiling sees it: a 1 x 1 kernel over pixels in any order is over one row.
+struct Geometry {
+  std::int64_t height, width, output_height, output_width;
+  std::int64_t stride_y, stride_x;
+  // For each tap: the phase and the step at which it reads, for row and column 0 of the output.
+  struct Place {
+    int phase_y, phase_x, row, column;
+  };
+  std::vector<Place> taps;
+  int first_row, last_row, first_column, last_column;  // over taps
+};
+
+Geometry geometry_of(const ConvShape& shape, std::int64_t height, std::int64_t width) {
+  Geometry g;
+  g.height = height;
+  g.width = width;
+  g.output_height = shape.output_height(height);
+  g.output_width = shape.output_width(width);
+  g.stride_y = shape.stride_height;
+  g.stride_x = shape.stride_width;
+  const bool pointwise = shape.kernel_height == 1 && shape.kernel_width == 1 &&
+                         g.stride_y == 1 && g.stride_x == 1 && shape.pad_top == 0 &&
+                         shape.pad_left == 0 && shape.pad_bottom == 0 && shape.pad_right == 0;
+  if (pointwise) {
+    g.width = g.output_width = height * width;
+    g.height = g.output_height = 1;
+  }
+  for (std::int64_t y = 0; y < shape.kernel_height; ++y) {
+    for (std::int64_t x = 0; x < shape.kernel_width; ++x) {
+      const std::int64_t from_y = y * shape.dilation_height - shape.pad_top;
+      const std::int64_t from_x = x * shape.dilation_width - shape.pad_left;
+      const std::int64_t row = floor_divide(from_y, g.stride_y);
+      const std::int64_t column = floor_divide(from_x, g.stride_x);
+      g.taps.push_back({static_cast<int>(from_y - row * g.stride_y),
+                        static_cast<int>(from_x - column * g.stride_x), static_cast<int>(row),
+                        static_cast<int>(column)});
+    }
+  }
+  const auto by_row = [](const auto& a, const auto& b) { return a.row < b.row; };
+  const auto by_column = [](const auto& a, const auto& b) { return a.column < b.column; };
+  const auto rows = std::minmax_element(g.taps.begin(), g.taps.end(), by_row);
+  const auto columns = std::minmax_element(g.taps.begin(), g.taps.end(), by_column);
+  g.first_row = rows.first->row;
+  g.last_row = rows.second->row;
+  g.first_column = columns.first->column;
+  g.last_column = columns.second->column;
+  return g;
+}
+
+// Cycles, as measured on a Zen 5 and rounded: what decides among tilings is their ratio. With two
+// loads a cycle an entry costs its loads, and a block of four its multiplications.
+struct Costs {
+  static double entry(int vectors, int block_rows) {
+    const double loads = (vectors + block_rows + 1) / 2.0;
+    const double products = vectors * block_rows / 2.0;
+    return std::max(loads, products) + 0.5;
+  }
+  // Of entries, where the panel fills the first-level cache twice: fewer panels, slower loads.
+  static constexpr double kTwoCaches = 1.2;
+  static constexpr double kRow = 12;         // the end of the inner loop, and what is around it
+  static constexpr double kGroup = 12;       // of entries: another inner loop
+  static constexpr double kShift = 1;        // of a vector
+  static constexpr double kPartialSum = 3;   // of a vector, from and to the second-level cache
+  static constexpr double kResult = 3;       // of a vector
+  static constexpr double kResultRow = 8;    // another page of the output
+  static constexpr double kPackedChannel = 8;  // another page of the input
+  static constexpr double kPackedRow = 2;
+  static constexpr double kPackedVector = 2;
+};
+
+// A tiling of tile_rows x tile_columns, or nothing where it does not fit. `shifted`: taps of
+// different columns share their pixels, and sums are shifted; else each has a copy of its own.
+// `caches`: how many first-level caches a panel may fill.
+std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
+                                const ConvShape& shape, const Kernels& kernels, int tile_rows,
+                                std::int64_t tile_columns, bool shifted, int caches) {
+  const int lanes = kernels.lanes;
+  const int span_x = g.last_column - g.first_column;
+  const int span_y = g.last_row - g.first_row;
+  const bool whole_rows = tile_columns == g.output_width;
+
+  Tiling t{};
+  t.height = g.height;
+  t.width = g.width;
+  t.output_height = g.output_height;
+  t.output_width = g.output_width;
+  t.tile_rows = tile_rows;
+  t.tile_columns = static_cast<int>(tile_columns);
+  t.tiles_down = static_cast<int>(divide_up(g.output_height, tile_rows));
+  t.tiles_across = static_cast<int>(divide_up(g.output_width, tile_columns));
+  t.first_row = g.first_row;
+  t.panel_rows = tile_rows + span_y;
+
+  std::int64_t covered = tile_columns;
+  std::int64_t least_pitch = tile_columns;
+  if (shifted) {
+    t.groups = span_x + 1;
+    covered = tile_columns + span_x;
+    least_pitch = covered;
+    if (whole_rows) {
+      // Columns right of the image are zeros. They may be shared with those left of the next row.
+      const std::int64_t image_end = divide_up(g.width, g.stride_x) - g.first_column;
+      covered = std::max(tile_columns, std::min(covered, image_end));
+      least_pitch = std::max(covered, tile_columns + g.last_column);
+    }
+  } else {
+    t.groups = 1;
+  }
+  t.covered = static_cast<int>(covered);
+  std::int64_t pitch = round_up(least_pitch, lanes);
+  if (tile_rows > 1) {
+    while (pitch / 2 >= least_pitch && pitch / 2 >= 4) pitch /= 2;
+  }
+  const std::int64_t vectors = divide_up((tile_rows - 1) * pitch + covered, lanes);
+  const int most = kept.block_rows == 1 ? kernels.most_vectors : kernels.most_block_vectors;
+  if (vectors > most) return std::nullopt;
+  t.pitch = static_cast<int>(pitch);
+  t.vectors = static_cast<int>(vectors);
+
+  std::int64_t floats = 0;
+  const std::int64_t copy_floats =
+      round_up(std::max(t.panel_rows * pitch, span_y * pitch + vectors * lanes), lanes);
+  for (const Geometry::Place& place : g.taps) {
+    const std::int64_t offset = (place.row - g.first_row) * pitch;
+    const int first_column = shifted ? g.first_column : place.column;
+    const int moved = static_cast<int>(offset % lanes);
+    auto copy = std::find_if(t.copies.begin(), t.copies.end(), [&](const Tiling::Copy& c) {
+      return c.phase_y == place.phase_y && c.phase_x == place.phase_x &&
+             c.first_column == first_column && c.moved == moved;
+    });
+    if (copy == t.copies.end()) {
+      if (floats > kMostPanelFloats) return std::nullopt;
+      // What is moved to the left of the start needs room there.
+      if (moved > 0) floats += lanes;
+      t.copies.push_back({place.phase_y, place.phase_x, first_column, moved,
+                          static_cast<int>(floats)});
+      floats += copy_floats;
+      copy = t.copies.end() - 1;
+    }
+    const std::int64_t tap = copy->start + offset - moved;
+    if (tap >= kMostPanelFloats) return std::nullopt;
+    t.taps.push_back({static_cast<int>(tap), shifted ? place.column - g.first_column : 0});
+  }
+  if (floats > kMostPanelFloats) return std::nullopt;
+  t.channel_stride = static_cast<int>(floats);
+
+  const std::int64_t fit =
+      std::min(caches * cache_bytes() / static_cast<std::int64_t>(sizeof(float)),
+               kMostPanelFloats) /
+      floats;
+  const std::int64_t panels = divide_up(shape.input_channels, std::max<std::int64_t>(fit, 1));
+  t.channels = static_cast<int>(divide_up(shape.input_channels, panels));
+
+  const double entries = static_cast<double>(kept.entries.size());
+  // A row reads the channels of its group only.
+  const std::int64_t panels_of_row = divide_up(panels, shape.groups);
+  const double lists = static_cast<double>(kept.blocks * panels_of_row);
+  // Not every row has an entry in every panel.
+  const double touched = lists * (1 - std::exp(-entries / lists));
+  const double sums = static_cast<double>(vectors * kept.block_rows);
+  double row = Costs::kRow + (t.groups - 1) * (Costs::kGroup + Costs::kShift * sums);
+  if (panels_of_row > 1) row += Costs::kPartialSum * sums;
+  double packed = Costs::kPackedChannel;
+  for (std::size_t i = 0; i < t.copies.size(); ++i) {
+    packed += t.panel_rows * (Costs::kPackedRow +
+                              Costs::kPackedVector * static_cast<double>(divide_up(pitch, lanes)));
+  }
+  const double tile = entries * Costs::entry(t.vectors, kept.block_rows) *
+                          (caches > 1 ? Costs::kTwoCaches : 1) +
+                      touched * row +
+                      static_cast<double>(kept.blocks) *
+                          (Costs::kResult * sums + Costs::kResultRow * kept.block_rows) +
+                      static_cast<double>(shape.input_channels) * packed;
+  t.cost = tile * t.tiles_down * t.tiles_across;
+  return t;
+}
+
+// The cheapest by estimate.
+std::optional<Tiling> choose_tiling(const Geometry& g, const KeptWeights& kept,
+                                    const ConvShape& shape, const Kernels& kernels) {
+  std::optional<Tiling> best;
+  const int span_x = g.last_column - g.first_column;
+  const auto consider = [&](int rows, std::int64_t columns, bool shifted) {
+    if (columns < 1 || columns > g.output_width) return;
+    for (const int caches : {1, 2}) {
+      std::optional<Tiling> t = tiling_of(g, kept, shape, kernels, rows, columns, shifted, caches);
+      if (t && (!best || t->cost < best->cost)) best = std::move(t);
+    }
+  };
+  for (const bool shifted : {false, true}) {
+    if (shifted && (span_x == 0 || span_x >= kernels.lanes)) continue;
+    // Whole rows, as many in each tile as possible.
+    std::int64_t last = 0;
+    for (std::int64_t tiles = g.output_height; tiles >= 1; --tiles) {
+      const std::int64_t rows = divide_up(g.output_height, tiles);
+      if (rows == last) continue;
+      last = rows;
+      if (rows > kMostVectors * kMostLanes) break;
+      consider(static_cast<int>(rows), g.output_width, shifted);
+    }
+    // Parts of rows, as alike as whole vectors allow.
+    for (int vectors = 1; vectors <= kernels.most_vectors; ++vectors) {
+      const std::int64_t room = vectors * kernels.lanes - (shifted ? span_x : 0);
+      if (room < 1) continue;
+      const std::int64_t parts = divide_up(g.output_width, room);
+      const std::int64_t even = divide_up(divide_up(g.output_width, parts), kernels.lanes);
+      consider(1, std::min(room, even * kernels.lanes), shifted);
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+KeptWeights::KeptWeights(const ConvShape& shape, const float* dense) {
+  const std::int64_t per_row = shape.weights_per_row();
+  const std::int64_t taps = shape.kernel_height * shape.kernel_width;
+  block_rows = 1;
+  if (shape.output_channels_per_group() % kBlockRows == 0) {
+    std::size_t nonzeros = 0;
+    std::size_t in_blocks = 0;
+    for (std::int64_t row = 0; row < shape.output_channels; row += kBlockRows) {
+      for (std::int64_t i = 0; i < per_row; ++i) {
+        int kept = 0;
+        for (int r = 0; r < kBlockRows; ++r) kept += dense[(row + r) * per_row + i] != 0.0f;
+        nonzeros += kept;
+        if (kept > 0) in_blocks += kBlockRows;
+      }
+    }
+    if (static_cast<double>(nonzeros) > static_cast<double>(in_blocks) * (1 - kZerosInBlocks)) {
+      block_rows = kBlockRows;
+    }
+  }
+  blocks = shape.output_channels / block_rows;
+  begins.reserve(static_cast<std::size_t>(blocks) + 1);
+  for (std::int64_t block = 0; block < blocks; ++block) {
+    begins.push_back(entries.size());
+    const float* rows = dense + block * block_rows * per_row;
+    const std::int64_t group = block * block_rows / shape.output_channels_per_group();
+    for (std::int64_t i = 0; i < per_row; ++i) {
+      bool kept = false;
+      for (int r = 0; r < block_rows; ++r) kept |= rows[r * per_row + i] != 0.0f;
+      if (!kept) continue;
+      entries.push_back(
+          {static_cast<std::int32_t>(group * shape.input_channels_per_group() + i / taps),
+           static_cast<std::int32_t>(i % taps)});
+      for (int r = 0; r < block_rows; ++r) weights.push_back(rows[r * per_row + i]);
+    }
+  }
+  begins.push_back(entries.size());
+}
+
+std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights& kept,
+                                      const Kernels& kernels, std::int64_t height,
+                                      std::int64_t width) {
+  if (shape.kernel_height * shape.kernel_width > kMostTaps) return nullptr;
+  constexpr std::int64_t kMostSize = std::numeric_limits<std::int32_t>::max() / 4;
+  if (shape.output_height(height) * shape.output_width(width) > kMostSize ||
+      (height + shape.pad_top + shape.pad_bottom) * (width + shape.pad_left + shape.pad_right) >
+          kMostSize) {
+    return nullptr;
+  }
+  const Geometry geometry = geometry_of(shape, height, width);
+  std::optional<Tiling> tiling = choose_tiling(geometry, kept, shape, kernels);
+  if (!tiling) return nullptr;
+
+  auto plan = std::make_unique<Plan>();
+  const Tiling& t = plan->tiling = std::move(*tiling);
+  plan->panels = static_cast<int>(divide_up(shape.input_channels, t.channels));
+  plan->row_parts = t.tiles_down * t.tiles_across < kFewTiles
+                        ? static_cast<int>(std::min<std::int64_t>(4, kept.blocks))
+                        : 1;
+  plan->parts.resize(static_cast<std::size_t>(plan->panels) * plan->row_parts);
+
+  // Parts of rows with as many entries each.
+  std::vector<std::int64_t> part_begins{0};
+  for (std::int64_t block = 0; block < kept.blocks; ++block) {
+    const std::size_t done = kept.begins[block] + static_cast<std::size_t>(block);
+    const std::size_t all = kept.entries.size() + static_cast<std::size_t>(kept.blocks);
+    while (static_cast<int>(part_begins.size()) < plan->row_parts &&
+           done * plan->row_parts >= all * part_begins.size()) {
+      part_begins.push_back(block);
+    }
+  }
+  while (static_cast<int>(part_begins.size()) <= plan->row_parts) {
+    part_begins.push_back(kept.blocks);
+  }
+
+  // The entries of a block are ordered by channel: a cursor for each block walks over the panels.
+  std::vector<std::size_t> cursors(kept.begins.begin(), kept.begins.end() - 1);
+  struct Line {
+    std::int64_t block;
+    std::size_t begin, end;
+  };
+  std::vector<Line> lines;
+  for (int panel = 0; panel < plan->panels; ++panel) {
+    const std::int32_t first_channel = panel * t.channels;
+    const std::int32_t end_channel = first_channel + t.channels;
+    for (int p = 0; p < plan->row_parts; ++p) {
+      lines.clear();
+      for (std::int64_t block = part_begins[p]; block < part_begins[p + 1]; ++block) {
+        const std::size_t begin = cursors[block];
+        std::size_t end = begin;
+        while (end < kept.begins[block + 1] && kept.entries[end].channel < end_channel) ++end;
+        cursors[block] = end;
+        // A block without any entries still gives its bias; it stands in the first panel.
+        const bool empty = kept.begins[block] == kept.begins[block + 1];
+        if (begin != end || (empty && panel == 0)) lines.push_back({block, begin, end});
+      }
+      std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
+        return a.end - a.begin < b.end - b.begin;
+      });
+      Plan::Part& part = plan->parts[static_cast<std::size_t>(panel) * plan->row_parts + p];
+      for (const Line& line : lines) {
+        std::uint32_t flags = static_cast<std::uint32_t>(line.block) << 2;
+        if (line.begin == kept.begins[line.block]) flags |= kFirst;
+        if (line.end == kept.begins[line.block + 1]) flags |= kLast;
+        part.blocks.push_back(flags);
+        for (int group = t.groups - 1; group >= 0; --group) {
+          std::uint32_t count = 0;
+          for (std::size_t i = line.begin; i < line.end; ++i) {
+            const Tiling::Tap& tap = t.taps[kept.entries[i].tap];
+            if (tap.group != group) continue;
+            ++count;
+            part.offsets.push_back(static_cast<std::uint16_t>(
+                (kept.entries[i].channel - first_channel) * t.channel_stride + tap.offset));
+            for (int r = 0; r < kept.block_rows; ++r) {
+              part.weights.push_back(kept.weights[i * kept.block_rows + r]);
+            }
+          }
+          part.counts.push_back(count);
+        }
+      }
+    }
+  }
+  return plan;
+}
+
+}  // namespace taco4j::f32_spconv

@@ -311,6 +311,15 @@ public final class Taco {
     ModelInput input = ModelInput.of(model);
     Preprocessing preprocessing = request.preprocessing().resolve(model, input);
     progress.message("preprocessing: " + preprocessing.describe());
+    String contract = model.metadata().get(PreprocessingOptions.METADATA_KEY);
+    if (contract != null && !preprocessing.equals(Preprocessing.fromJson(contract))) {
+      notices.add(
+          "preprocessing-overridden",
+          request.model().toString(),
+          "is not fed as it was made for, but as the options say; made for: "
+              + Preprocessing.fromJson(contract).describe(),
+          1);
+    }
     int outputs = HeadRestriction.classes(model);
     Recipe made = Recipe.ofSpecialist(model).orElse(Recipe.empty());
     Optional<List<TaskClass>> modelClasses = TaskClasses.of(model);

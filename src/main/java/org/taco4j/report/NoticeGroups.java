@@ -64,6 +64,8 @@ final class NoticeGroups {
           "Layers that tuning left alone",
           "features-left-out",
           "Features that tuning could not compare",
+          "preprocessing-overridden",
+          "The model's own preprocessing was overridden",
           "fewer-correction-images",
           "The channel correction saw fewer images",
           "channel-correction-clamped",

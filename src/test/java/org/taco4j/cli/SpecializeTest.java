@@ -476,7 +476,16 @@ class SpecializeTest {
     assertEquals(6, eval.path("images").asInt());
     assertEquals(report(out).at("/compressed/top1"), eval.path("top1"));
     assertEquals(report(out).at("/task/preprocessing"), eval.path("preprocessing"));
-    assertTrue(eval.path("notices").findValuesAsText("code").contains("split-by-seed"));
+    List<String> codes = eval.path("notices").findValuesAsText("code");
+    assertTrue(codes.contains("split-by-seed"));
+    assertFalse(codes.contains("preprocessing-overridden"));
+    Cli.Result otherwise =
+        Cli.run("eval", out.resolve("model.onnx"), "--data", images, "--preset", "unit", "--json");
+    assertTrue(
+        JSON.readTree(otherwise.succeeded().out())
+            .path("notices")
+            .findValuesAsText("code")
+            .contains("preprocessing-overridden"));
 
     JsonNode all =
         JSON.readTree(

@@ -2,18 +2,57 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <stdexcept>
 
 namespace taco4j {
 namespace {
 
-// Rows and columns of a piece that is transposed in registers and the first-level cache.
+// Rows and columns of a piece that stays in the first-level cache, and of one in registers.
 constexpr std::int64_t kBlock = 16;
+constexpr std::int64_t kQuad = 4;
 
-// to[c, r] = from[r, c] for a piece of at most kBlock x kBlock.
+using Quad = float __attribute__((vector_size(kQuad * sizeof(float))));
+
+Quad load(const float* from) {
+  Quad value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+void store(float* to, Quad value) { std::memcpy(to, &value, sizeof(value)); }
+
+// to[c, r] = from[r, c] for four rows of four.
+void transpose_quad(const float* from, std::int64_t stride, float* to, std::int64_t to_stride) {
+  const Quad a = load(from);
+  const Quad b = load(from + stride);
+  const Quad c = load(from + 2 * stride);
+  const Quad d = load(from + 3 * stride);
+  const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  const Quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+  const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+  const Quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+  store(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
+  store(to + to_stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
+  store(to + 2 * to_stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
+  store(to + 3 * to_stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
+}
+
+// to[c, r] = from[r, c] for a piece of at most kBlock x kBlock. By way of a block of its own:
+// stores 4 KB apart would hold up the loads.
 void transpose_block(const float* from, std::int64_t from_stride, float* to,
                      std::int64_t to_stride, std::int64_t rows, std::int64_t columns) {
-  float block[kBlock][kBlock];
+  alignas(64) float block[kBlock][kBlock];
+  if (rows == kBlock && columns == kBlock) {
+    for (std::int64_t r = 0; r < kBlock; r += kQuad) {
+      for (std::int64_t c = 0; c < kBlock; c += kQuad) {
+        transpose_quad(from + r * from_stride + c, from_stride, &block[c][r], kBlock);
+      }
+    }
+    // The known size makes these whole vectors.
+    for (std::int64_t c = 0; c < kBlock; ++c) std::copy_n(block[c], kBlock, to + c * to_stride);
+    return;
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) block[c][r] = from[r * from_stride + c];
   }

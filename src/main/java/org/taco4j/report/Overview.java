@@ -35,7 +35,8 @@ public final class Overview {
    * Runs that can be compared.
    *
    * @param classes as many of their names as fit into a line
-   * @param chart SVG; null where nothing was measured
+   * @param chart SVG for phones and paper; null where nothing was measured
+   * @param wideChart the same for screens
    */
   public record Group(
       String model,
@@ -43,7 +44,8 @@ public final class Overview {
       String classes,
       RunReport first,
       List<Row> rows,
-      @Nullable String chart) {}
+      @Nullable String chart,
+      @Nullable String wideChart) {}
 
   /** A run folder and what it says. */
   private record Run(Path folder, RunReport report) {}
@@ -159,7 +161,8 @@ public final class Overview {
                         Method.of(run.report()),
                         run.report()))
             .toList(),
-        chart(group, "accuracy" + index, false));
+        chart(group, "accuracy" + index, false),
+        chart(group, "wide" + index, true));
   }
 
   /** Names of folders, with those of their parents where they would be the same. */

@@ -41,7 +41,8 @@ public final class Suggestions {
     return nearest(written, words).map(word -> " (did you mean '" + word + "'?)").orElse("");
   }
 
-  private static int distance(String a, String b) {
+  /** Levenshtein's distance: insertions, deletions and substitutions. */
+  public static int distance(String a, String b) {
     int[] row = new int[b.length() + 1];
     for (int j = 0; j <= b.length(); j++) {
       row[j] = j;

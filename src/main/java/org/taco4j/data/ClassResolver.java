@@ -12,6 +12,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.stream.Stream;
 import org.taco4j.common.Notices;
+import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.data.FolderScan.Found;
 
@@ -243,28 +244,11 @@ final class ClassResolver {
             .filter(name -> !name.isEmpty())
             .distinct()
             .sorted(
-                Comparator.<String>comparingInt(name -> editDistance(normal(text), normal(name)))
+                Comparator.<String>comparingInt(
+                        name -> Suggestions.distance(normal(text), normal(name)))
                     .thenComparing(Comparator.naturalOrder()))
             .limit(NEAR_NAMES)
             .toList();
     return "; the nearest are " + String.join(", ", near);
-  }
-
-  /** Levenshtein's distance: insertions, deletions and substitutions. */
-  private static int editDistance(String a, String b) {
-    int[] row = new int[b.length() + 1];
-    for (int j = 0; j <= b.length(); j++) {
-      row[j] = j;
-    }
-    for (int i = 1; i <= a.length(); i++) {
-      int diagonal = row[0];
-      row[0] = i;
-      for (int j = 1; j <= b.length(); j++) {
-        int substituted = diagonal + (a.charAt(i - 1) == b.charAt(j - 1) ? 0 : 1);
-        diagonal = row[j];
-        row[j] = Math.min(substituted, Math.min(row[j], row[j - 1]) + 1);
-      }
-    }
-    return row[b.length()];
   }
 }

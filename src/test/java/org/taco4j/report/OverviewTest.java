@@ -62,7 +62,7 @@ class OverviewTest {
               .resolve(java.net.URLDecoder.decode(link, java.nio.charset.StandardCharsets.UTF_8));
       assertTrue(Files.exists(target), link);
     }
-    assertEquals(1, page.select("svg").size());
+    assertEquals(2, page.select("svg").size());
     String legend = page.select("svg text").text();
     assertTrue(legend.contains("sequential") && legend.contains("layer-wise FastOBC, 2:4"), legend);
   }

@@ -63,6 +63,7 @@ final class ConsoleProgress implements Progress, AutoCloseable {
               .setInitialMax(count)
               .setStyle(ProgressBarStyle.ASCII)
               .setUpdateIntervalMillis(200)
+              .continuousUpdate() // the seconds, and what a step is at, between its steps
               .build();
     } else {
       line(name);

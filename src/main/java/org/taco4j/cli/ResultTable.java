@@ -64,9 +64,10 @@ final class ResultTable {
                 times)
             + String.format(
                 Locale.ROOT,
-                "; 5th to 95th percentile %.2f to %.2f)",
+                "; 5th to 95th percentile %.2f to %.2f%s)",
                 latency.ratioLow(),
-                latency.ratioHigh()));
+                latency.ratioHigh(),
+                latency.ratioHigh() > 2 * latency.ratioLow() ? ": too noisy to tell" : ""));
     for (String sentence : Verdict.of(report)) {
       to.println();
       to.println(Terminal.styled(stream, "yellow", "note:") + " " + sentence);

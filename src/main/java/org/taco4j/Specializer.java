@@ -669,7 +669,8 @@ final class Specializer {
     List<String> undividable = new ArrayList<>();
     Set<String> patterns = new LinkedHashSet<>();
     for (Layer layer : chosen) {
-      Pattern pattern = level.apply(recipe.choiceFor(layer.name()).pattern());
+      Pattern asked = recipe.choiceFor(layer.name()).pattern();
+      Pattern pattern = level.apply(asked);
       int extent = pattern instanceof Pattern.Columns ? layer.cols() : layer.groupingExtent();
       if (extent % pattern.groupSize() == 0) {
         fitting.add(layer);
@@ -680,7 +681,7 @@ final class Specializer {
       if (leavesMisfitsDense()) {
         String reason =
             "its %d input channels are no multiple of %d, as the pattern %s needs (--misfit dense)"
-                .formatted(extent, pattern.groupSize(), pattern);
+                .formatted(extent, pattern.groupSize(), asked);
         misfits.put(layer.name(), reason);
         notices.add(
             "misfit-left-dense",

@@ -93,27 +93,25 @@ final class ResultTable {
 
   /** In points; coloured where it lies outside the dense model's interval. */
   private String accuracyChange(RunReport.ModelResult dense, RunReport.ModelResult compressed) {
-    if (dense.top1() == null
-        || compressed.top1() == null
-        || dense.top1Low() == null
-        || dense.top1High() == null) {
+    RunReport.TopOne before = dense.accuracy();
+    RunReport.TopOne after = compressed.accuracy();
+    if (before == null || after == null) {
       return "";
     }
     String style =
-        compressed.top1() < dense.top1Low()
-            ? WORSE
-            : compressed.top1() > dense.top1High() ? BETTER : null;
-    return styled(style, number("(%+.1f points)", 100 * (compressed.top1() - dense.top1())));
+        after.top1() < before.top1Low() ? WORSE : after.top1() > before.top1High() ? BETTER : null;
+    return styled(style, number("(%+.1f points)", 100 * (after.top1() - before.top1())));
   }
 
   private static String accuracy(RunReport.ModelResult result) {
-    return result.top1() == null || result.top1Low() == null || result.top1High() == null
+    RunReport.TopOne top1 = result.accuracy();
+    return top1 == null
         ? "not measured"
         : String.format(
             Locale.ROOT,
             "%.1f %% (%.1f to %.1f)",
-            100 * result.top1(),
-            100 * result.top1Low(),
-            100 * result.top1High());
+            100 * top1.top1(),
+            100 * top1.top1Low(),
+            100 * top1.top1High());
   }
 }

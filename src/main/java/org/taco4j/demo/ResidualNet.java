@@ -7,13 +7,11 @@ import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.OperatorSetIdProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import ai.onnx.proto.OnnxMl.TensorProto.DataType;
-import ai.onnx.proto.OnnxMl.TensorShapeProto;
-import ai.onnx.proto.OnnxMl.TypeProto;
-import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import java.util.Arrays;
 import java.util.List;
 import java.util.SplittableRandom;
 import java.util.random.RandomGenerator;
+import org.taco4j.onnx.Attributes;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.TensorData;
 
@@ -61,8 +59,10 @@ final class ResidualNet {
         "Gemm",
         List.of("features", "classifier.weight", "classifier.bias"),
         "logits",
-        integer("transB", 1));
-    net.graph.addInput(info("image", 3, side, side)).addOutput(info("logits", classes));
+        Attributes.integer("transB", 1));
+    net.graph
+        .addInput(Attributes.floats("image", "batch", 3, side, side))
+        .addOutput(Attributes.floats("logits", "batch", classes));
     ModelProto proto =
         ModelProto.newBuilder()
             .setIrVersion(IR_VERSION)
@@ -98,9 +98,9 @@ final class ResidualNet {
         "Conv",
         List.of(input, name + ".weight"),
         name + ".out",
-        integers("kernel_shape", kernel, kernel),
-        integers("strides", stride, stride),
-        integers("pads", pad, pad, pad, pad));
+        Attributes.integers("kernel_shape", kernel, kernel),
+        Attributes.integers("strides", stride, stride),
+        Attributes.integers("pads", pad, pad, pad, pad));
     return name + ".out";
   }
 
@@ -114,7 +114,7 @@ final class ResidualNet {
         "BatchNormalization",
         List.of(input, name + ".scale", name + ".shift", name + ".mean", name + ".variance"),
         name + ".normed",
-        integer("training_mode", 1));
+        Attributes.integer("training_mode", 1));
     // ONNX wants these declared in training mode, though nothing reads them.
     int last = graph.getNodeCount() - 1;
     graph.setNode(
@@ -167,36 +167,5 @@ final class ResidualNet {
     TensorProto tensor =
         TensorData.of(name, DataType.FLOAT_VALUE, Arrays.stream(dims).boxed().toList(), values);
     graph.addInitializer(tensor);
-  }
-
-  private static AttributeProto integer(String name, long value) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setType(AttributeProto.AttributeType.INT)
-        .setI(value)
-        .build();
-  }
-
-  private static AttributeProto integers(String name, long... values) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setType(AttributeProto.AttributeType.INTS)
-        .addAllInts(Arrays.stream(values).boxed().toList())
-        .build();
-  }
-
-  /** A float tensor, the batch first. */
-  private static ValueInfoProto info(String name, long... dims) {
-    TensorShapeProto.Builder shape = TensorShapeProto.newBuilder();
-    shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimParam("batch"));
-    for (long dim : dims) {
-      shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(dim));
-    }
-    TypeProto.Tensor type =
-        TypeProto.Tensor.newBuilder().setElemType(DataType.FLOAT_VALUE).setShape(shape).build();
-    return ValueInfoProto.newBuilder()
-        .setName(name)
-        .setType(TypeProto.newBuilder().setTensorType(type))
-        .build();
   }
 }

@@ -7,6 +7,7 @@ import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.OperatorSetIdProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.List;
+import org.taco4j.onnx.Attributes;
 import org.taco4j.onnx.TensorData;
 
 /**
@@ -94,8 +95,8 @@ final class SparseFunctions {
           function
               .addNode(
                   node("HardSigmoid", "gate", x)
-                      .addAttribute(real("alpha", 1f / 6))
-                      .addAttribute(real("beta", 0.5f)))
+                      .addAttribute(Attributes.real("alpha", 1f / 6))
+                      .addAttribute(Attributes.real("beta", 0.5f)))
               .addNode(node("Mul", "Y", x, "gate"));
       case SILU ->
           function.addNode(node("Sigmoid", "gate", x)).addNode(node("Mul", "Y", x, "gate"));
@@ -159,29 +160,5 @@ final class SparseFunctions {
         .setRefAttrName(attribute)
         .setType(type)
         .build();
-  }
-
-  /** A float attribute. */
-  static AttributeProto real(String name, float value) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setType(AttributeType.FLOAT)
-        .setF(value)
-        .build();
-  }
-
-  /** An attribute of integers. */
-  static AttributeProto integers(String name, long... values) {
-    AttributeProto.Builder attribute =
-        AttributeProto.newBuilder().setName(name).setType(AttributeType.INTS);
-    for (long value : values) {
-      attribute.addInts(value);
-    }
-    return attribute.build();
-  }
-
-  /** An integer attribute. */
-  static AttributeProto integer(String name, long value) {
-    return AttributeProto.newBuilder().setName(name).setType(AttributeType.INT).setI(value).build();
   }
 }

@@ -15,6 +15,7 @@ import java.util.TreeSet;
 import java.util.function.Predicate;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.export.SparseFunctions.Product;
+import org.taco4j.onnx.Attributes;
 import org.taco4j.onnx.GraphIndex;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -173,8 +174,8 @@ public final class SparseOperators {
     }
     if (activation.kind() == FusedActivation.Kind.CLIP) {
       fused
-          .addAttribute(SparseFunctions.real("minimum", activation.minimum()))
-          .addAttribute(SparseFunctions.real("maximum", activation.maximum()));
+          .addAttribute(Attributes.real("minimum", activation.minimum()))
+          .addAttribute(Attributes.real("maximum", activation.maximum()));
     }
     replace(model, nodes, fused.build());
     return SparseFunctions.function(product, residual != null, activation.kind(), opset);
@@ -256,19 +257,17 @@ public final class SparseOperators {
   }
 
   private static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
-    node.addAttribute(
-            SparseFunctions.integers("strides", patches.strideHeight(), patches.strideWidth()))
+    node.addAttribute(Attributes.integers("strides", patches.strideHeight(), patches.strideWidth()))
         .addAttribute(
-            SparseFunctions.integers(
+            Attributes.integers(
                 "pads",
                 patches.padTop(),
                 patches.padLeft(),
                 patches.padBottom(),
                 patches.padRight()))
         .addAttribute(
-            SparseFunctions.integers(
-                "dilations", patches.dilationHeight(), patches.dilationWidth()))
-        .addAttribute(SparseFunctions.integer("group", patches.groups()));
+            Attributes.integers("dilations", patches.dilationHeight(), patches.dilationWidth()))
+        .addAttribute(Attributes.integer("group", patches.groups()));
   }
 
   /** Puts one node in the place of the last of several: there all that they read is computed. */

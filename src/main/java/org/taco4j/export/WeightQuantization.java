@@ -1,12 +1,12 @@
 package org.taco4j.export;
 
-import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.GraphProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import com.google.protobuf.UnsafeByteOperations;
 import java.util.List;
 import org.taco4j.common.TacoException;
+import org.taco4j.onnx.Attributes;
 import org.taco4j.onnx.GraphIndex;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -145,11 +145,7 @@ public final class WeightQuantization {
             .addInput(scale)
             .addInput(zero)
             .addOutput(name)
-            .addAttribute(
-                AttributeProto.newBuilder()
-                    .setName("axis")
-                    .setType(AttributeProto.AttributeType.INT)
-                    .setI(axis))
+            .addAttribute(Attributes.integer("axis", axis))
             .build();
     model.edit(
         graph -> {

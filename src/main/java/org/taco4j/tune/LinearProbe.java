@@ -3,9 +3,6 @@ package org.taco4j.tune;
 import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto.DataType;
-import ai.onnx.proto.OnnxMl.TensorShapeProto;
-import ai.onnx.proto.OnnxMl.TypeProto;
-import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -22,6 +19,7 @@ import org.taco4j.common.Workers;
 import org.taco4j.data.TrainingImages;
 import org.taco4j.execute.Tensors;
 import org.taco4j.execute.TorchGraph;
+import org.taco4j.onnx.Attributes;
 import org.taco4j.onnx.GraphIndex;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -475,13 +473,10 @@ public final class LinearProbe {
               .setName(cut.uniqueName("probe_pool"))
               .addInput(tensor)
               .addOutput(features)
-              .addAttribute(integer("keepdims", 0));
+              .addAttribute(Attributes.integer("keepdims", 0));
       long[] axes = rank == 4 ? new long[] {2, 3} : new long[] {1};
       if (cut.opset() < 18) {
-        AttributeProto.Builder attribute =
-            AttributeProto.newBuilder().setName("axes").setType(AttributeProto.AttributeType.INTS);
-        Arrays.stream(axes).forEach(attribute::addInts);
-        pool.addAttribute(attribute);
+        pool.addAttribute(Attributes.integers("axes", axes));
       } else {
         pool.addInput(cut.addConstant("probe_axes", TensorData.ofLongs("probe_axes", axes)));
       }
@@ -504,40 +499,15 @@ public final class LinearProbe {
             .addInput(weight)
             .addInput(shift)
             .addOutput(output)
-            .addAttribute(integer("transB", 1))
+            .addAttribute(Attributes.integer("transB", 1))
             .build());
     cut.edit(
         graph -> {
           graph.addAllNode(nodes);
           graph.clearOutput();
-          graph.addOutput(declare(output, classes));
+          graph.addOutput(Attributes.floats(output, "N", classes));
         });
     cut.check();
     return cut;
-  }
-
-  private static AttributeProto integer(String name, long value) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setType(AttributeProto.AttributeType.INT)
-        .setI(value)
-        .build();
-  }
-
-  private static ValueInfoProto declare(String name, int classes) {
-    TensorShapeProto shape =
-        TensorShapeProto.newBuilder()
-            .addDim(TensorShapeProto.Dimension.newBuilder().setDimParam("N"))
-            .addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(classes))
-            .build();
-    return ValueInfoProto.newBuilder()
-        .setName(name)
-        .setType(
-            TypeProto.newBuilder()
-                .setTensorType(
-                    TypeProto.Tensor.newBuilder()
-                        .setElemType(DataType.FLOAT_VALUE)
-                        .setShape(shape)))
-        .build();
   }
 }

@@ -97,7 +97,8 @@ final class ModelReader {
     if (external) {
       proto = proto.toBuilder().setGraph(graph).build();
     }
-    GraphIndex index = new GraphIndex(graph);
+    proto = PackedWeights.unpack(file.toString(), proto);
+    GraphIndex index = new GraphIndex(proto.getGraph());
     checkGraph(index);
     checkFinite(index);
     return new Content(proto, external ? null : bytes);

@@ -21,7 +21,7 @@ public final class SparseSessions {
   }
 
   /** A session with or without the operators. */
-  static OrtSession open(byte[] model, int threads, boolean sparse) throws OrtException {
+  public static OrtSession open(byte[] model, int threads, boolean sparse) throws OrtException {
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
       options.setIntraOpNumThreads(threads);
       options.setSessionLogLevel(ai.onnxruntime.OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -22,8 +21,6 @@ using namespace f32_spconv;
 constexpr std::size_t kMostPlans = 4;
 // With fewer tasks than this, panels are packed once for all and rows are cut too.
 constexpr std::int64_t kFewTasks = 8;
-
-constexpr int kCacheLineFloats = 16;
 
 // Memory that a thread keeps from one run to the next, aligned to the widest vectors.
 class Scratch {
@@ -60,7 +57,7 @@ struct Tile {
   std::int64_t first;  // floats from the start of an output plane
   std::vector<PackRow> pack_rows;
   std::vector<Segment> segments;
-  bool segments_are_vectors;
+  Finish finish;
 };
 
 Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, int index) {
@@ -111,8 +108,14 @@ Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, in
                                std::min(lanes, tile.columns - c)});
     }
   }
-  tile.segments_are_vectors =
-      tile.segments.size() == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
+  const std::size_t count = tile.segments.size();
+  const bool vectors = count == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
+  // All but the last segment are stored as whole vectors.
+  const bool inside = count == 1 || tile.segments[count - 2].destination + lanes <=
+                                        tile.rows * tile.columns;
+  tile.finish = !vectors || !inside ? Finish::kSegments
+                : tile.rows == 1    ? Finish::kFlat
+                                    : Finish::kVectors;
   return tile;
 }
 
@@ -277,10 +280,8 @@ class SparseConvF32 final : public SparseConv {
     args.plane = plan.tiling.output_height * plan.tiling.output_width;
     args.segments = tile.segments.data();
     args.segment_count = static_cast<int>(tile.segments.size());
-    // Rows shorter than a vector follow one another in the output.
-    args.segments_a_line =
-        std::max(1, kCacheLineFloats / std::min(kernels_.lanes, tile.columns));
-    args.segments_are_vectors = tile.segments_are_vectors;
+    args.finish = tile.finish;
+    args.last_length = tile.segments.back().length;
     args.minimum = epilogue_.minimum;
     args.maximum = epilogue_.maximum;
     switch (epilogue_.activation) {
@@ -288,9 +289,7 @@ class SparseConvF32 final : public SparseConv {
         args.activation = VectorActivation::kNone;
         break;
       case Activation::kRelu:
-        args.activation = VectorActivation::kClip;
-        args.minimum = 0.0f;
-        args.maximum = std::numeric_limits<float>::infinity();
+        args.activation = VectorActivation::kRelu;
         break;
       case Activation::kClip:
         args.activation = VectorActivation::kClip;

@@ -38,7 +38,14 @@ struct Segment {
   std::int32_t length;
 };
 
-enum class VectorActivation { kNone, kClip, kHardSwish, kSilu, kGelu };
+enum class VectorActivation { kNone, kRelu, kClip, kHardSwish, kSilu, kGelu };
+
+// How a tile lies in the output.
+enum class Finish {
+  kFlat,      // one row of pixels: segment v is vector v of it, and of the tile
+  kVectors,   // segment v is the first part of vector v of the tile; segments follow one another
+  kSegments,  // anything else
+};
 
 struct TileArgs {
   RowList rows;
@@ -52,10 +59,10 @@ struct TileArgs {
   std::int64_t plane;  // floats from one output channel to the next
   const Segment* segments;
   int segment_count;
-  int segments_a_line;        // every which segment begins a cache line, about
-  bool segments_are_vectors;  // segment i is the first part of vector i
+  Finish finish;
+  int last_length;  // of the last segment
   VectorActivation activation;
-  float minimum;  // kClip, where Relu is [0, infinity]
+  float minimum;  // kClip
   float maximum;
 };
 

@@ -57,7 +57,7 @@ struct Tile {
   std::int64_t first;  // floats from the start of an output plane
   std::vector<PackRow> pack_rows;
   std::vector<Segment> segments;
-  Finish finish;
+  bool segments_are_vectors;
 };
 
 Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, int index) {
@@ -108,14 +108,66 @@ Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, in
                                std::min(lanes, tile.columns - c)});
     }
   }
+  tile.segments_are_vectors =
+      tile.segments.size() == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
+  return tile;
+}
+
+// A tile, and what the micro-kernels want to know of it.
+struct FloatTile {
+  Tile tile;
+  Finish finish;
+  std::vector<PackPiece> pieces;  // [vectors of a channel's part of the panel, pieces_a_vector]
+  int pieces_a_vector;
+};
+
+Finish finish_of(const Tile& tile, int lanes) {
   const std::size_t count = tile.segments.size();
-  const bool vectors = count == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
   // All but the last segment are stored as whole vectors.
   const bool inside = count == 1 || tile.segments[count - 2].destination + lanes <=
                                         tile.rows * tile.columns;
-  tile.finish = !vectors || !inside ? Finish::kSegments
-                : tile.rows == 1    ? Finish::kFlat
-                                    : Finish::kVectors;
+  if (!tile.segments_are_vectors || !inside) return Finish::kSegments;
+  return tile.rows == 1 ? Finish::kFlat : Finish::kVectors;
+}
+
+// Turns rows of pixels into vectors of the panel. floats: of a channel's part.
+void make_pieces(FloatTile& tile, int floats, std::int64_t stride, int lanes) {
+  constexpr std::int64_t kZero = -1;
+  std::vector<std::int64_t> sources(static_cast<std::size_t>(floats), kZero);
+  for (const PackRow& row : tile.tile.pack_rows) {
+    for (std::int64_t i = 0; i < row.count; ++i) {
+      sources[static_cast<std::size_t>(row.destination + row.zeros_before + i)] =
+          row.source + i * stride;
+    }
+  }
+  std::vector<std::vector<PackPiece>> vectors;
+  for (int start = 0; start < floats; start += lanes) {
+    std::vector<PackPiece>& pieces = vectors.emplace_back();
+    for (int lane = 0; lane < lanes; ++lane) {
+      const std::int64_t source = sources[static_cast<std::size_t>(start + lane)];
+      if (source == kZero) continue;
+      const std::int64_t first = source - lane * stride;  // of lane 0
+      if (pieces.empty() || pieces.back().source != first) {
+        pieces.push_back({static_cast<std::int32_t>(first), 0});
+      }
+      pieces.back().floats |= 1u << (stride == 2 ? 2 * lane : lane);
+    }
+  }
+  std::size_t most = 1;
+  for (const auto& pieces : vectors) most = std::max(most, pieces.size());
+  tile.pieces_a_vector = static_cast<int>(most);
+  for (auto& pieces : vectors) {
+    pieces.resize(most, PackPiece{0, 0});
+    tile.pieces.insert(tile.pieces.end(), pieces.begin(), pieces.end());
+  }
+}
+
+FloatTile float_tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels,
+                        int index) {
+  FloatTile tile;
+  tile.tile = tile_of(t, shape, kernels, index);
+  tile.finish = finish_of(tile.tile, kernels.lanes);
+  make_pieces(tile, t.channel_stride, shape.stride_width, kernels.lanes);
   return tile;
 }
 
@@ -151,7 +203,7 @@ class SparseConvF32 final : public SparseConv {
     if (batch * tiles >= kFewTasks || plan.row_parts == 1) {
       parallel_for(static_cast<std::size_t>(batch * tiles), [&](std::size_t task) {
         const std::int64_t image = static_cast<std::int64_t>(task) / tiles;
-        const Tile& tile = layout->tiles[task % tiles];
+        const FloatTile& tile = layout->tiles[task % tiles];
         float* panel = task_scratch.floats(panel_floats(plan) + partial_floats(plan));
         float* partial_sums = panel + panel_floats(plan);
         for (int p = 0; p < plan.panels; ++p) {
@@ -191,7 +243,7 @@ class SparseConvF32 final : public SparseConv {
   struct Layout {
     std::int64_t height, width;
     std::unique_ptr<const Plan> plan;  // null: the scalar form
-    std::vector<Tile> tiles;
+    std::vector<FloatTile> tiles;
   };
 
   std::shared_ptr<const Layout> layout_of(std::int64_t height, std::int64_t width) const {
@@ -206,7 +258,7 @@ class SparseConvF32 final : public SparseConv {
     if (layout->plan != nullptr) {
       const Tiling& tiling = layout->plan->tiling;
       for (int i = 0; i < tiling.tiles_down * tiling.tiles_across; ++i) {
-        layout->tiles.push_back(tile_of(tiling, shape_, kernels_, i));
+        layout->tiles.push_back(float_tile_of(tiling, shape_, kernels_, i));
       }
     }
     if (layouts_.size() == kMostPlans) layouts_.erase(layouts_.begin());
@@ -237,11 +289,11 @@ class SparseConvF32 final : public SparseConv {
     return *scalar_;
   }
 
-  // A vector more, because packing writes whole vectors.
+  // Whole vectors on any instruction set: what follows stays aligned.
   std::size_t panel_floats(const Plan& plan) const {
     const std::size_t floats =
         static_cast<std::size_t>(plan.tiling.channels) * plan.tiling.channel_stride;
-    return (floats + 2 * kMostLanes - 1) / kMostLanes * kMostLanes;
+    return (floats + kMostLanes - 1) / kMostLanes * kMostLanes;
   }
 
   std::size_t partial_floats(const Plan& plan) const {
@@ -249,7 +301,7 @@ class SparseConvF32 final : public SparseConv {
     return static_cast<std::size_t>(shape_.output_channels) * plan.tiling.vectors * kernels_.lanes;
   }
 
-  void pack(const Plan& plan, const Tile& tile, int panel_index, const float* input,
+  void pack(const Plan& plan, const FloatTile& tile, int panel_index, const float* input,
             float* panel) const {
     const std::int64_t first = static_cast<std::int64_t>(panel_index) * plan.tiling.channels;
     PackArgs args;
@@ -259,15 +311,16 @@ class SparseConvF32 final : public SparseConv {
     args.channel_stride = plan.tiling.channel_stride;
     args.channels = static_cast<int>(
         std::min<std::int64_t>(plan.tiling.channels, shape_.input_channels - first));
-    args.rows = tile.pack_rows.data();
-    args.row_count = static_cast<int>(tile.pack_rows.size());
+    args.pieces = tile.pieces.data();
+    args.pieces_a_vector = tile.pieces_a_vector;
     args.stride = static_cast<int>(shape_.stride_width);
     kernels_.pack(args);
   }
 
-  void multiply(const Plan& plan, const Tile& tile, int panel_index, int row_part,
+  void multiply(const Plan& plan, const FloatTile& float_tile, int panel_index, int row_part,
                 const float* panel, float* partial_sums, const float* residual,
                 float* output) const {
+    const Tile& tile = float_tile.tile;
     TileArgs args;
     const int part = panel_index * plan.row_parts + row_part;
     args.rows = plan.parts[static_cast<std::size_t>(part)].list();
@@ -280,7 +333,7 @@ class SparseConvF32 final : public SparseConv {
     args.plane = plan.tiling.output_height * plan.tiling.output_width;
     args.segments = tile.segments.data();
     args.segment_count = static_cast<int>(tile.segments.size());
-    args.finish = tile.finish;
+    args.finish = float_tile.finish;
     args.last_length = tile.segments.back().length;
     args.minimum = epilogue_.minimum;
     args.maximum = epilogue_.maximum;

@@ -76,14 +76,22 @@ struct PackRow {
   std::int64_t source;        // floats from the start of the channel's input plane
 };
 
+// Pixels of one row of the image within a vector of the panel. A vector is the sum of its pieces.
+struct PackPiece {
+  std::int32_t source;  // floats from the start of the channel's plane to the pixel of lane 0, which
+                        // may lie before the plane where that lane is not of the piece
+  std::uint32_t floats;  // a bit for each float from there on that is read, with strides 1 and 2;
+                         // with others, for each lane
+};
+
 struct PackArgs {
   const float* input;  // the plane of the first channel
   std::int64_t plane;  // floats from one input channel to the next
-  float* panel;        // aligned; vectors may be written past its end, never by more than one
-  int channel_stride;  // floats from one channel to the next within the panel
+  float* panel;        // aligned
+  int channel_stride;  // floats from one channel to the next within the panel: whole vectors
   int channels;
-  const PackRow* rows;  // in ascending order of destination
-  int row_count;
+  const PackPiece* pieces;  // [vectors of a channel, pieces_a_vector]: the same for each channel
+  int pieces_a_vector;
   int stride;  // between the pixels that are taken from a row of the image
 };
 

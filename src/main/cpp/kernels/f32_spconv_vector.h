@@ -16,7 +16,11 @@
 #include "f32_spconv.h"
 
 #if defined(__x86_64__)
+// GCC 12 takes the undefined vectors within some AVX-512 intrinsics for a mistake of ours.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #endif
 
 namespace taco4j::f32_spconv {
@@ -29,7 +33,6 @@ constexpr int kLanes = TACO4J_KERNEL_LANES;
 // channels ahead is worth 3 to 5 % of ResNet-50. Lines are taken to be 64 bytes; where they are
 // longer, some are asked for twice. To ask for the places of results, too, costs more than it saves.
 constexpr int kChannelsAhead = 4;
-constexpr int kLineFloats = 16;
 constexpr int kEntriesAhead = 256;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
@@ -49,13 +52,17 @@ TACO4J_INLINE void store_unaligned(float* p, Vector x) {
   *reinterpret_cast<UnalignedVector*>(p) = x;
 }
 
-// The first n lanes, 0 <= n <= kLanes; the others are zero, and memory behind them is not touched.
+// The first n lanes, 0 <= n <= kLanes, or those whose bits are set; the others are zero, and their
+// memory is not touched.
 #if defined(__AVX512F__)
 TACO4J_INLINE Vector load_first(const float* p, int n) {
   return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
 }
 TACO4J_INLINE void store_first(float* p, Vector x, int n) {
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)x);
+}
+TACO4J_INLINE Vector load_lanes(const float* p, std::uint32_t lanes) {
+  return (Vector)_mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), p);
 }
 #elif defined(__AVX2__)
 TACO4J_INLINE __m256i first_lanes(int n) {
@@ -67,6 +74,11 @@ TACO4J_INLINE Vector load_first(const float* p, int n) {
 TACO4J_INLINE void store_first(float* p, Vector x, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), (__m256)x);
 }
+TACO4J_INLINE Vector load_lanes(const float* p, std::uint32_t lanes) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i mask = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bits);
+  return (Vector)_mm256_maskload_ps(p, _mm256_cmpeq_epi32(mask, bits));
+}
 #else
 TACO4J_INLINE Vector load_first(const float* p, int n) {
   Vector x{};
@@ -75,6 +87,14 @@ TACO4J_INLINE Vector load_first(const float* p, int n) {
 }
 TACO4J_INLINE void store_first(float* p, Vector x, int n) {
   std::memcpy(p, &x, static_cast<std::size_t>(n) * sizeof(float));
+}
+TACO4J_INLINE Vector load_lanes(const float* p, std::uint32_t lanes) {
+  if (lanes == (1u << kLanes) - 1) return load_unaligned(p);
+  Vector x{};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if ((lanes >> lane & 1) != 0) x[lane] = p[lane];
+  }
+  return x;
 }
 #endif
 
@@ -214,6 +234,32 @@ __attribute__((noinline)) void finish_segments(const TileArgs& a, const float* f
   }
 }
 
+// Four weights, repeated over the whole vector, and one of them in all lanes: a load for four
+// entries instead of one for each.
+#if defined(__AVX512F__)
+TACO4J_INLINE Vector load_four(const float* p) {
+  return (Vector)_mm512_broadcast_f32x4(_mm_loadu_ps(p));
+}
+template <int kIndex>
+TACO4J_INLINE Vector one_of_four(Vector x) {
+  return (Vector)_mm512_permute_ps((__m512)x, kIndex * 0x55);
+}
+#elif defined(__AVX2__)
+TACO4J_INLINE Vector load_four(const float* p) {
+  return (Vector)_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+}
+template <int kIndex>
+TACO4J_INLINE Vector one_of_four(Vector x) {
+  return (Vector)_mm256_permute_ps((__m256)x, kIndex * 0x55);
+}
+#else
+TACO4J_INLINE Vector load_four(const float* p) { return load_unaligned(p); }
+template <int kIndex>
+TACO4J_INLINE Vector one_of_four(Vector x) {
+  return __builtin_shufflevector(x, x, kIndex, kIndex, kIndex, kIndex);
+}
+#endif
+
 // Adds an entry: its weights, one for each row, times the pixels at x.
 template <int kVectors, int kRows>
 TACO4J_INLINE void multiply(Vector (&sums)[kRows][kVectors], const float* weights,
@@ -233,6 +279,12 @@ TACO4J_INLINE void multiply(Vector (&sums)[kRows][kVectors], const float* weight
       for (int v = 0; v < kVectors; ++v) sums[r][v] += weight * pixels[v];
     }
   }
+}
+
+template <int kVectors>
+TACO4J_INLINE void multiply(Vector (&sums)[kVectors], Vector weight, const float* x) {
+#pragma GCC unroll 16
+  for (int v = 0; v < kVectors; ++v) sums[v] += weight * load(x + v * kLanes);
 }
 
 // Products wait 4 cycles for the one before, and 2 begin in each: fewer than 8 sums leave some to
@@ -280,9 +332,17 @@ void tile(const TileArgs& a) {
       for (const std::uint16_t* const end = offsets + (count & ~3u); offsets != end; offsets += 4) {
         std::uint64_t four;
         std::memcpy(&four, offsets, sizeof four);
+        if constexpr (kRows == 1) {
+          const Vector w = load_four(weights);
+          multiply(sums[0][0], one_of_four<0>(w), panel + (four & 0xffff));
+          multiply(sums[kOther][0], one_of_four<1>(w), panel + (four >> 16 & 0xffff));
+          multiply(sums[0][0], one_of_four<2>(w), panel + (four >> 32 & 0xffff));
+          multiply(sums[kOther][0], one_of_four<3>(w), panel + (four >> 48));
+        } else {
 #pragma GCC unroll 4
         for (int e = 0; e < 4; ++e) {
           multiply(sums[e & kOther], weights + e * kRows, panel + (four >> (16 * e) & 0xffff));
+        }
         }
         // All weights of a network do not stay in any cache from one image to the next.
         __builtin_prefetch(weights + kEntriesAhead * kRows, 0);
@@ -361,65 +421,58 @@ void tile(const TileArgs& a) {
   }
 }
 
-// The first `count` of pixels that lie `stride` apart; other lanes are zero.
+// The pixels of a piece, which lie `stride` apart; other lanes are zero, and their memory is not
+// touched.
 template <int kStride>
-TACO4J_INLINE Vector gather(const float* source, int count, int stride) {
+TACO4J_INLINE Vector gather(const float* source, std::uint32_t floats, int stride) {
   if constexpr (kStride == 1) {
-    return count >= kLanes ? load_unaligned(source) : load_first(source, count);
+    return load_lanes(source, floats);
   } else if constexpr (kStride == 2) {
-    const int floats = 2 * (count < kLanes ? count : kLanes) - 1;
-    const Vector low =
-        floats < kLanes ? load_first(source, floats) : load_unaligned(source);
-    const Vector high =
-        floats > kLanes ? load_first(source + kLanes, floats - kLanes) : Vector{};
-    return even_lanes(low, high);
+    return even_lanes(load_lanes(source, floats & ((1u << kLanes) - 1)),
+                      load_lanes(source + kLanes, floats >> kLanes));
   } else {
     Vector x{};
-    for (int lane = 0; lane < kLanes && lane < count; ++lane) {
-      x[lane] = source[static_cast<std::int64_t>(lane) * stride];
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if ((floats >> lane & 1) != 0) x[lane] = source[static_cast<std::int64_t>(lane) * stride];
     }
     return x;
   }
 }
 
-TACO4J_INLINE void prefetch_input(const PackArgs& a, const float* plane) {
-  for (int r = 0; r < a.row_count; ++r) {
-    const float* start = plane + a.rows[r].source;
-    const std::int64_t floats = static_cast<std::int64_t>(a.rows[r].count) * a.stride;
-    for (std::int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(start + i, 0);
+// kPieces: of each vector; 0 where they are many.
+template <int kStride, int kPieces>
+void pack(const PackArgs& a) {
+  const int count = kPieces > 0 ? kPieces : a.pieces_a_vector;
+  const int vectors = a.channel_stride / kLanes;
+  float* destination = a.panel;
+  for (int channel = 0; channel < a.channels; ++channel) {
+    const float* plane = a.input + channel * a.plane;
+    const std::int64_t ahead = channel + kChannelsAhead < a.channels ? kChannelsAhead * a.plane : 0;
+    const PackPiece* piece = a.pieces;
+    for (int v = 0; v < vectors; ++v) {
+      Vector x{};
+#pragma GCC unroll 2
+      for (int i = 0; i < count; ++i, ++piece) {
+        const float* source = plane + piece->source;
+        __builtin_prefetch(source + ahead, 0);
+        if (kStride > 1) __builtin_prefetch(source + ahead + kLanes, 0);
+        const Vector pixels = gather<kStride>(source, piece->floats, a.stride);
+        x = i == 0 ? pixels : x + pixels;
+      }
+      store(destination, x);
+      destination += kLanes;
+    }
   }
 }
 
-// Whole vectors are stored; what that writes too far is zero, or is written again by the next row.
 template <int kStride>
 TACO4J_INLINE void pack(const PackArgs& a) {
-  for (int channel = 0; channel < a.channels; ++channel) {
-    const float* plane = a.input + channel * a.plane;
-    if (channel + kChannelsAhead < a.channels) {
-      prefetch_input(a, plane + kChannelsAhead * a.plane);
-    }
-    float* part = a.panel + static_cast<std::int64_t>(channel) * a.channel_stride;
-    for (int r = 0; r < a.row_count; ++r) {
-      const PackRow& row = a.rows[r];
-      float* destination = part + row.destination;
-      for (int i = 0; i < row.zeros_before; i += kLanes) store_unaligned(destination + i, Vector{});
-      destination += row.zeros_before;
-      const float* source = plane + row.source;
-      int i = 0;
-      // All but the last, which lets stride 2 read two whole vectors.
-      for (; i + kLanes < row.count; i += kLanes) {
-        store_unaligned(destination + i,
-                        gather<kStride>(source + static_cast<std::int64_t>(i) * a.stride, kLanes,
-                                        a.stride));
-      }
-      if (i < row.count) {
-        store_unaligned(destination + i,
-                        gather<kStride>(source + static_cast<std::int64_t>(i) * a.stride,
-                                        row.count - i, a.stride));
-      }
-      destination += row.count;
-      for (int z = 0; z < row.zeros_after; z += kLanes) store_unaligned(destination + z, Vector{});
-    }
+  if (a.pieces_a_vector == 1) {
+    pack<kStride, 1>(a);
+  } else if (a.pieces_a_vector == 2) {
+    pack<kStride, 2>(a);
+  } else {
+    pack<kStride, 0>(a);
   }
 }
 

@@ -50,69 +50,6 @@ class Scratch {
 thread_local Scratch task_scratch;
 thread_local Scratch call_scratch;
 
-// One tile of an image: which pixels, how they are packed and where results go.
-struct Tile {
-  int rows, columns;
-  int vectors;
-  std::int64_t first;  // floats from the start of an output plane
-  std::vector<PackRow> pack_rows;
-  std::vector<Segment> segments;
-  bool segments_are_vectors;
-};
-
-Tile tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels, int index) {
-  Tile tile;
-  const int lanes = kernels.lanes;
-  const std::int64_t y = static_cast<std::int64_t>(index / t.tiles_across) * t.tile_rows;
-  const std::int64_t x = static_cast<std::int64_t>(index % t.tiles_across) * t.tile_columns;
-  tile.rows = static_cast<int>(std::min<std::int64_t>(t.tile_rows, t.output_height - y));
-  tile.columns = static_cast<int>(std::min<std::int64_t>(t.tile_columns, t.output_width - x));
-  const int covered = t.covered - (t.tile_columns - tile.columns);
-  tile.vectors = ((tile.rows - 1) * t.pitch + covered + lanes - 1) / lanes;
-  tile.first = y * t.output_width + x;
-
-  const std::int64_t stride_y = shape.stride_height;
-  const std::int64_t stride_x = shape.stride_width;
-  std::size_t copy_index = 0;
-  for (const Tiling::Copy& copy : t.copies) {
-    const std::int64_t next =
-        ++copy_index < t.copies.size() ? t.copies[copy_index].start : t.channel_stride;
-    for (int r = 0; r < t.panel_rows; ++r) {
-      const std::int64_t image_y = (y + t.first_row + r) * stride_y + copy.phase_y;
-      // Columns [begin, end) of the panel's row lie in the image.
-      const std::int64_t first_x = (x + copy.first_column) * stride_x + copy.phase_x;
-      std::int64_t begin = first_x >= 0 ? 0 : (-first_x + stride_x - 1) / stride_x;
-      std::int64_t end = t.width - 1 < first_x ? 0 : (t.width - 1 - first_x) / stride_x + 1;
-      begin = std::min<std::int64_t>(begin, t.pitch);
-      end = std::clamp<std::int64_t>(end, begin, t.pitch);
-      if (image_y < 0 || image_y >= t.height) begin = end = t.pitch;
-      PackRow row;
-      row.destination = copy.start + r * t.pitch - copy.moved;
-      row.zeros_before = static_cast<std::int32_t>(begin);
-      row.count = static_cast<std::int32_t>(end - begin);
-      row.zeros_after = static_cast<std::int32_t>(t.pitch - end);
-      row.source = row.count == 0 ? 0 : image_y * t.width + first_x + begin * stride_x;
-      // What vectors may read behind the last row.
-      if (r + 1 == t.panel_rows) {
-        row.zeros_after += static_cast<std::int32_t>(
-            std::max<std::int64_t>(0, next - (row.destination + t.pitch)));
-      }
-      tile.pack_rows.push_back(row);
-    }
-  }
-
-  for (int r = 0; r < tile.rows; ++r) {
-    for (int c = 0; c < tile.columns; c += lanes) {
-      tile.segments.push_back({r * t.pitch + c,
-                               static_cast<std::int32_t>(r * t.output_width + c),
-                               std::min(lanes, tile.columns - c)});
-    }
-  }
-  tile.segments_are_vectors =
-      tile.segments.size() == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
-  return tile;
-}
-
 // A tile, and what the micro-kernels want to know of it.
 struct FloatTile {
   Tile tile;
@@ -165,7 +102,7 @@ void make_pieces(FloatTile& tile, int floats, std::int64_t stride, int lanes) {
 FloatTile float_tile_of(const Tiling& t, const ConvShape& shape, const Kernels& kernels,
                         int index) {
   FloatTile tile;
-  tile.tile = tile_of(t, shape, kernels, index);
+  tile.tile = tile_of(t, shape, kernels.lanes, index);
   tile.finish = finish_of(tile.tile, kernels.lanes);
   make_pieces(tile, t.channel_stride, shape.stride_width, kernels.lanes);
   return tile;
@@ -254,7 +191,10 @@ class SparseConvF32 final : public SparseConv {
     auto layout = std::make_shared<Layout>();
     layout->height = height;
     layout->width = width;
-    layout->plan = make_plan(shape_, kept_, kernels_, height, width);
+    layout->plan = make_plan(
+        shape_, kept_,
+        {kernels_.lanes, kernels_.most_vectors, kernels_.most_block_vectors, Costs()}, height,
+        width);
     if (layout->plan != nullptr) {
       const Tiling& tiling = layout->plan->tiling;
       for (int i = 0; i < tiling.tiles_down * tiling.tiles_across; ++i) {

@@ -87,34 +87,14 @@ Geometry geometry_of(const ConvShape& shape, std::int64_t height, std::int64_t w
   return g;
 }
 
-// Cycles, as measured on a Zen 5 and rounded: what decides among tilings is their ratio. With two
-// loads a cycle an entry costs its loads, and a block of four its multiplications.
-struct Costs {
-  static double entry(int vectors, int block_rows) {
-    const double loads = (vectors + block_rows + 1) / 2.0;
-    const double products = vectors * block_rows / 2.0;
-    return std::max(loads, products) + 0.5;
-  }
-  // Of entries, where the panel fills the first-level cache twice: fewer panels, slower loads.
-  static constexpr double kTwoCaches = 1.2;
-  static constexpr double kRow = 12;         // the end of the inner loop, and what is around it
-  static constexpr double kGroup = 12;       // of entries: another inner loop
-  static constexpr double kShift = 1;        // of a vector
-  static constexpr double kPartialSum = 3;   // of a vector, from and to the second-level cache
-  static constexpr double kResult = 3;       // of a vector
-  static constexpr double kResultRow = 8;    // another page of the output
-  static constexpr double kPackedChannel = 8;  // another page of the input
-  static constexpr double kPackedRow = 2;
-  static constexpr double kPackedVector = 2;
-};
-
 // A tiling of tile_rows x tile_columns, or nothing where it does not fit. `shifted`: taps of
 // different columns share their pixels, and sums are shifted; else each has a copy of its own.
 // `caches`: how many first-level caches a panel may fill.
 std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
-                                const ConvShape& shape, const Kernels& kernels, int tile_rows,
+                                const ConvShape& shape, const Target& target, int tile_rows,
                                 std::int64_t tile_columns, bool shifted, int caches) {
-  const int lanes = kernels.lanes;
+  const int lanes = target.lanes;
+  const Costs& costs = target.costs;
   const int span_x = g.last_column - g.first_column;
   const int span_y = g.last_row - g.first_row;
   const bool whole_rows = tile_columns == g.output_width;
@@ -152,7 +132,7 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
     while (pitch / 2 >= least_pitch && pitch / 2 >= 4) pitch /= 2;
   }
   const std::int64_t vectors = divide_up((tile_rows - 1) * pitch + covered, lanes);
-  const int most = kept.block_rows == 1 ? kernels.most_vectors : kernels.most_block_vectors;
+  const int most = kept.block_rows == 1 ? target.most_vectors : target.most_block_vectors;
   if (vectors > most) return std::nullopt;
   t.pitch = static_cast<int>(pitch);
   t.vectors = static_cast<int>(vectors);
@@ -198,18 +178,18 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   // Not every row has an entry in every panel.
   const double touched = lists * (1 - std::exp(-entries / lists));
   const double sums = static_cast<double>(vectors * kept.block_rows);
-  double row = Costs::kRow + (t.groups - 1) * (Costs::kGroup + Costs::kShift * sums);
-  if (panels_of_row > 1) row += Costs::kPartialSum * sums;
-  double packed = Costs::kPackedChannel;
+  double row = costs.row + (t.groups - 1) * (costs.group + costs.shift * sums);
+  if (panels_of_row > 1) row += costs.partial_sum * sums;
+  double packed = costs.packed_channel;
   for (std::size_t i = 0; i < t.copies.size(); ++i) {
-    packed += t.panel_rows * (Costs::kPackedRow +
-                              Costs::kPackedVector * static_cast<double>(divide_up(pitch, lanes)));
+    packed += t.panel_rows * (costs.packed_row +
+                              costs.packed_vector * static_cast<double>(divide_up(pitch, lanes)));
   }
-  const double tile = entries * Costs::entry(t.vectors, kept.block_rows) *
-                          (caches > 1 ? Costs::kTwoCaches : 1) +
+  const double tile = entries * costs.entry(t.vectors, kept.block_rows) *
+                          (caches > 1 ? costs.two_caches : 1) +
                       touched * row +
                       static_cast<double>(kept.blocks) *
-                          (Costs::kResult * sums + Costs::kResultRow * kept.block_rows) +
+                          (costs.result * sums + costs.result_row * kept.block_rows) +
                       static_cast<double>(shape.input_channels) * packed;
   t.cost = tile * t.tiles_down * t.tiles_across;
   return t;
@@ -217,40 +197,92 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
 
 // The cheapest by estimate.
 std::optional<Tiling> choose_tiling(const Geometry& g, const KeptWeights& kept,
-                                    const ConvShape& shape, const Kernels& kernels) {
+                                    const ConvShape& shape, const Target& target) {
   std::optional<Tiling> best;
   const int span_x = g.last_column - g.first_column;
   const auto consider = [&](int rows, std::int64_t columns, bool shifted) {
     if (columns < 1 || columns > g.output_width) return;
     for (const int caches : {1, 2}) {
-      std::optional<Tiling> t = tiling_of(g, kept, shape, kernels, rows, columns, shifted, caches);
+      std::optional<Tiling> t = tiling_of(g, kept, shape, target, rows, columns, shifted, caches);
       if (t && (!best || t->cost < best->cost)) best = std::move(t);
     }
   };
   for (const bool shifted : {false, true}) {
-    if (shifted && (span_x == 0 || span_x >= kernels.lanes)) continue;
+    if (shifted && (span_x == 0 || span_x >= target.lanes)) continue;
     // Whole rows, as many in each tile as possible.
     std::int64_t last = 0;
     for (std::int64_t tiles = g.output_height; tiles >= 1; --tiles) {
       const std::int64_t rows = divide_up(g.output_height, tiles);
       if (rows == last) continue;
       last = rows;
-      if (rows > kMostVectors * kMostLanes) break;
+      if (rows > target.most_vectors * target.lanes) break;
       consider(static_cast<int>(rows), g.output_width, shifted);
     }
     // Parts of rows, as alike as whole vectors allow.
-    for (int vectors = 1; vectors <= kernels.most_vectors; ++vectors) {
-      const std::int64_t room = vectors * kernels.lanes - (shifted ? span_x : 0);
+    for (int vectors = 1; vectors <= target.most_vectors; ++vectors) {
+      const std::int64_t room = vectors * target.lanes - (shifted ? span_x : 0);
       if (room < 1) continue;
       const std::int64_t parts = divide_up(g.output_width, room);
-      const std::int64_t even = divide_up(divide_up(g.output_width, parts), kernels.lanes);
-      consider(1, std::min(room, even * kernels.lanes), shifted);
+      const std::int64_t even = divide_up(divide_up(g.output_width, parts), target.lanes);
+      consider(1, std::min(room, even * target.lanes), shifted);
     }
   }
   return best;
 }
 
 }  // namespace
+
+Tile tile_of(const Tiling& t, const ConvShape& shape, int lanes, int index) {
+  Tile tile;
+  const std::int64_t y = static_cast<std::int64_t>(index / t.tiles_across) * t.tile_rows;
+  const std::int64_t x = static_cast<std::int64_t>(index % t.tiles_across) * t.tile_columns;
+  tile.rows = static_cast<int>(std::min<std::int64_t>(t.tile_rows, t.output_height - y));
+  tile.columns = static_cast<int>(std::min<std::int64_t>(t.tile_columns, t.output_width - x));
+  const int covered = t.covered - (t.tile_columns - tile.columns);
+  tile.vectors = ((tile.rows - 1) * t.pitch + covered + lanes - 1) / lanes;
+  tile.first = y * t.output_width + x;
+
+  const std::int64_t stride_y = shape.stride_height;
+  const std::int64_t stride_x = shape.stride_width;
+  std::size_t copy_index = 0;
+  for (const Tiling::Copy& copy : t.copies) {
+    const std::int64_t next =
+        ++copy_index < t.copies.size() ? t.copies[copy_index].start : t.channel_stride;
+    for (int r = 0; r < t.panel_rows; ++r) {
+      const std::int64_t image_y = (y + t.first_row + r) * stride_y + copy.phase_y;
+      // Columns [begin, end) of the panel's row lie in the image.
+      const std::int64_t first_x = (x + copy.first_column) * stride_x + copy.phase_x;
+      std::int64_t begin = first_x >= 0 ? 0 : (-first_x + stride_x - 1) / stride_x;
+      std::int64_t end = t.width - 1 < first_x ? 0 : (t.width - 1 - first_x) / stride_x + 1;
+      begin = std::min<std::int64_t>(begin, t.pitch);
+      end = std::clamp<std::int64_t>(end, begin, t.pitch);
+      if (image_y < 0 || image_y >= t.height) begin = end = t.pitch;
+      PackRow row;
+      row.destination = copy.start + r * t.pitch - copy.moved;
+      row.zeros_before = static_cast<std::int32_t>(begin);
+      row.count = static_cast<std::int32_t>(end - begin);
+      row.zeros_after = static_cast<std::int32_t>(t.pitch - end);
+      row.source = row.count == 0 ? 0 : image_y * t.width + first_x + begin * stride_x;
+      // What vectors may read behind the last row.
+      if (r + 1 == t.panel_rows) {
+        row.zeros_after += static_cast<std::int32_t>(
+            std::max<std::int64_t>(0, next - (row.destination + t.pitch)));
+      }
+      tile.pack_rows.push_back(row);
+    }
+  }
+
+  for (int r = 0; r < tile.rows; ++r) {
+    for (int c = 0; c < tile.columns; c += lanes) {
+      tile.segments.push_back({r * t.pitch + c,
+                               static_cast<std::int32_t>(r * t.output_width + c),
+                               std::min(lanes, tile.columns - c)});
+    }
+  }
+  tile.segments_are_vectors =
+      tile.segments.size() == static_cast<std::size_t>(tile.vectors) && t.pitch % lanes == 0;
+  return tile;
+}
 
 KeptWeights::KeptWeights(const ConvShape& shape, const float* dense) {
   const std::int64_t per_row = shape.weights_per_row();
@@ -291,7 +323,7 @@ KeptWeights::KeptWeights(const ConvShape& shape, const float* dense) {
 }
 
 std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights& kept,
-                                      const Kernels& kernels, std::int64_t height,
+                                      const Target& target, std::int64_t height,
                                       std::int64_t width) {
   if (shape.kernel_height * shape.kernel_width > kMostTaps) return nullptr;
   constexpr std::int64_t kMostSize = std::numeric_limits<std::int32_t>::max() / 4;
@@ -301,7 +333,7 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
     return nullptr;
   }
   const Geometry geometry = geometry_of(shape, height, width);
-  std::optional<Tiling> tiling = choose_tiling(geometry, kept, shape, kernels);
+  std::optional<Tiling> tiling = choose_tiling(geometry, kept, shape, target);
   if (!tiling) return nullptr;
 
   auto plan = std::make_unique<Plan>();

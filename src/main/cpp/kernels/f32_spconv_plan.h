@@ -1,6 +1,7 @@
 // Weights kept by a sparse convolution, and how they are laid out for one size of image.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -10,18 +11,53 @@
 
 namespace taco4j::f32_spconv {
 
+// Cycles, as measured on a Zen 5 and rounded: what decides among tilings is their ratio. With two
+// loads a cycle an entry costs its loads, and a block of four its multiplications.
+struct Costs {
+  double entry(int vectors, int block_rows) const {
+    const double loads = (vectors + block_rows + 1) / 2.0;
+    const double products = vectors * block_rows / 2.0;
+    return std::max(loads, products) + 0.5;
+  }
+  // Of entries, where the panel fills the first-level cache twice: fewer panels, slower loads.
+  double two_caches = 1.2;
+  double row = 12;         // the end of the inner loop, and what is around it
+  double group = 12;       // of entries: another inner loop
+  double shift = 1;        // of a vector
+  double partial_sum = 3;  // of a vector, from and to the second-level cache
+  double result = 3;       // of a vector
+  double result_row = 8;   // another page of the output
+  double packed_channel = 8;  // another page of the input
+  double packed_row = 2;
+  double packed_vector = 2;
+};
+
+// What a plan has to know of the micro-kernels: vectors are of 32-bit lanes, and a tile has so many
+// of them at most, with single rows and with blocks.
+struct Target {
+  int lanes;
+  int most_vectors;
+  int most_block_vectors;
+  Costs costs;
+};
+
 // What of the weights is not zero, row block after row block.
+//
+// The plan knows nothing of numbers. For int8 kernels an input channel stands for four, and a weight
+// is 32 bits that hold four.
 struct KeptWeights {
   struct Entry {
     std::int32_t channel;  // of the input
     std::int32_t tap;      // kernel_y * kernel_width + kernel_x
   };
 
+  KeptWeights() = default;
+
   // Blocks of four are found where hardly any of their weights are zero.
   KeptWeights(const ConvShape& shape, const float* weights);
 
-  int block_rows;                       // 1 or kBlockRows
-  std::int64_t blocks;                  // output channels / block_rows
+  int block_rows = 1;                   // 1 or kBlockRows
+  std::int64_t blocks = 0;              // output channels / block_rows
   std::vector<std::size_t> begins;      // [blocks + 1]
   std::vector<Entry> entries;           // of a block: by channel, then tap
   std::vector<float> weights;           // [entries, block_rows]
@@ -87,7 +123,20 @@ struct Plan {
 
 // Null where no panel of a single channel is small enough (dilation by hundreds of pixels).
 std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights& kept,
-                                      const Kernels& kernels, std::int64_t height,
+                                      const Target& target, std::int64_t height,
                                       std::int64_t width);
+
+// One tile of an image: which pixels, how they are packed and where results go.
+struct Tile {
+  int rows, columns;
+  int vectors;
+  std::int64_t first;  // floats from the start of an output plane
+  std::vector<PackRow> pack_rows;
+  std::vector<Segment> segments;
+  bool segments_are_vectors;
+};
+
+// index: across, then down. lanes: of a vector.
+Tile tile_of(const Tiling& tiling, const ConvShape& shape, int lanes, int index);
 
 }  // namespace taco4j::f32_spconv

@@ -27,8 +27,11 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
   return a >= 0 ? a / b : -divide_up(-a, b);
 }
 
-// Bytes of the first-level data cache. A panel may fill all of it: two thirds, which would leave
-// room for weights and sums on their way, were 5 % slower, as they make more panels.
+constexpr std::int64_t kFloatBytes = 4;
+// How many first-level caches a panel may fill: larger ones are fewer, smaller ones faster.
+constexpr double kCaches[] = {0.6, 0.8, 1, 1.4, 2};
+
+// Bytes of the first-level data cache.
 std::int64_t cache_bytes() {
   long size = 0;
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
@@ -92,7 +95,7 @@ Geometry geometry_of(const ConvShape& shape, std::int64_t height, std::int64_t w
 // `caches`: how many first-level caches a panel may fill.
 std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
                                 const ConvShape& shape, const Target& target, int tile_rows,
-                                std::int64_t tile_columns, bool shifted, int caches) {
+                                std::int64_t tile_columns, bool shifted, double caches) {
   const int lanes = target.lanes;
   const Costs& costs = target.costs;
   const int span_x = g.last_column - g.first_column;
@@ -165,7 +168,7 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   t.channel_stride = static_cast<int>(floats);
 
   const std::int64_t fit =
-      std::min(caches * cache_bytes() / static_cast<std::int64_t>(sizeof(float)),
+      std::min(static_cast<std::int64_t>(caches * static_cast<double>(cache_bytes())) / kFloatBytes,
                kMostPanelFloats) /
       floats;
   const std::int64_t panels = divide_up(shape.input_channels, std::max<std::int64_t>(fit, 1));
@@ -178,19 +181,22 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
   // Not every row has an entry in every panel.
   const double touched = lists * (1 - std::exp(-entries / lists));
   const double sums = static_cast<double>(vectors * kept.block_rows);
-  double row = costs.row + (t.groups - 1) * (costs.group + costs.shift * sums);
+  double row = (kept.block_rows == 1 ? costs.row : costs.block_row) +
+               (t.groups - 1) * (costs.group + costs.shift * sums);
   if (panels_of_row > 1) row += costs.partial_sum * sums;
-  double packed = costs.packed_channel;
-  for (std::size_t i = 0; i < t.copies.size(); ++i) {
-    packed += t.panel_rows * (costs.packed_row +
-                              costs.packed_vector * static_cast<double>(divide_up(pitch, lanes)));
-  }
-  const double tile = entries * costs.entry(t.vectors, kept.block_rows) *
-                          (caches > 1 ? costs.two_caches : 1) +
-                      touched * row +
-                      static_cast<double>(kept.blocks) *
-                          (costs.result * sums + costs.result_row * kept.block_rows) +
-                      static_cast<double>(shape.input_channels) * packed;
+  // Entries read any place of the panel; of the cache, a sixth is taken by what else passes through.
+  const double misses =
+      std::max(0.0, 1 - 5.0 / 6.0 * static_cast<double>(cache_bytes()) /
+                            static_cast<double>(t.channels * floats * kFloatBytes));
+  const double lines = t.vectors * lanes / static_cast<double>(kMostLanes);
+  const double packed =
+      costs.packed_channel + costs.packed_vector * static_cast<double>(floats / lanes);
+  const double tile =
+      entries * (costs.entry(t.vectors, kept.block_rows) + costs.miss * misses * lines) +
+      touched * row +
+      static_cast<double>(kept.blocks) *
+          (costs.result * sums + costs.result_row * kept.block_rows) +
+      static_cast<double>(shape.input_channels) * packed;
   t.cost = tile * t.tiles_down * t.tiles_across;
   return t;
 }
@@ -202,7 +208,7 @@ std::optional<Tiling> choose_tiling(const Geometry& g, const KeptWeights& kept,
   const int span_x = g.last_column - g.first_column;
   const auto consider = [&](int rows, std::int64_t columns, bool shifted) {
     if (columns < 1 || columns > g.output_width) return;
-    for (const int caches : {1, 2}) {
+    for (const double caches : kCaches) {
       std::optional<Tiling> t = tiling_of(g, kept, shape, target, rows, columns, shifted, caches);
       if (t && (!best || t->cost < best->cost)) best = std::move(t);
     }

@@ -11,25 +11,27 @@
 
 namespace taco4j::f32_spconv {
 
-// Cycles, as measured on a Zen 5 and rounded: what decides among tilings is their ratio. With two
-// loads a cycle an entry costs its loads, and a block of four its multiplications.
+// Cycles, as measured on a Zen 5 and rounded: what decides among tilings is their ratio. The values
+// were chosen so that, of all tilings of the layers of ResNet-50, those which are taken are within
+// 1.3 % of the fastest in total, at 80, 90 and 95 % zeros, with and without blocks.
 struct Costs {
+  // With two loads a cycle an entry costs its loads, and a block of four its multiplications.
   double entry(int vectors, int block_rows) const {
-    const double loads = (vectors + block_rows + 1) / 2.0;
-    const double products = vectors * block_rows / 2.0;
-    return std::max(loads, products) + 0.5;
+    if (block_rows == 1) return (vectors + 1) / 2.0;
+    return std::max((vectors + block_rows) / 2.0, vectors * block_rows / 2.0) + 1.5;
   }
-  // Of entries, where the panel fills the first-level cache twice: fewer panels, slower loads.
-  double two_caches = 1.2;
-  double row = 12;         // the end of the inner loop, and what is around it
-  double group = 12;       // of entries: another inner loop
-  double shift = 1;        // of a vector
-  double partial_sum = 3;  // of a vector, from and to the second-level cache
-  double result = 3;       // of a vector
-  double result_row = 8;   // another page of the output
-  double packed_channel = 8;  // another page of the input
-  double packed_row = 2;
-  double packed_vector = 2;
+  // A cache line that is not in the first-level cache.
+  double miss = 0.4;
+  // The end of the inner loop and what is around it, of a single row or a block of four.
+  double row = 8;
+  double block_row = 24;
+  double group = 8;           // of entries: another inner loop
+  double shift = 1;           // of a vector
+  double partial_sum = 2.5;   // of a vector, from and to the second-level cache
+  double result = 1.5;        // of a vector
+  double result_row = 8;      // another page of the output
+  double packed_channel = 0;  // another page of the input
+  double packed_vector = 3.5;
 };
 
 // What a plan has to know of the micro-kernels: vectors are of 32-bit lanes, and a tile has so many

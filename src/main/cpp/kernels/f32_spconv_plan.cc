@@ -348,7 +348,8 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
   plan->row_parts = t.tiles_down * t.tiles_across < kFewTiles
                         ? static_cast<int>(std::min<std::int64_t>(4, kept.blocks))
                         : 1;
-  plan->parts.resize(static_cast<std::size_t>(plan->panels) * plan->row_parts);
+  plan->weights.reserve(kept.weights.size());
+  plan->offsets.reserve(kept.entries.size());
 
   // Parts of rows with as many entries each.
   std::vector<std::int64_t> part_begins{0};
@@ -371,6 +372,10 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
     std::size_t begin, end;
   };
   std::vector<Line> lines;
+  struct Begin {
+    std::size_t block, entry;
+  };
+  std::vector<Begin> begins;
   for (int panel = 0; panel < plan->panels; ++panel) {
     const std::int32_t first_channel = panel * t.channels;
     const std::int32_t end_channel = first_channel + t.channels;
@@ -388,28 +393,36 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
       std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
         return a.end - a.begin < b.end - b.begin;
       });
-      Plan::Part& part = plan->parts[static_cast<std::size_t>(panel) * plan->row_parts + p];
+      begins.push_back({plan->blocks.size(), plan->offsets.size()});
       for (const Line& line : lines) {
         std::uint32_t flags = static_cast<std::uint32_t>(line.block) << 2;
         if (line.begin == kept.begins[line.block]) flags |= kFirst;
         if (line.end == kept.begins[line.block + 1]) flags |= kLast;
-        part.blocks.push_back(flags);
+        plan->blocks.push_back(flags);
         for (int group = t.groups - 1; group >= 0; --group) {
           std::uint32_t count = 0;
           for (std::size_t i = line.begin; i < line.end; ++i) {
             const Tiling::Tap& tap = t.taps[kept.entries[i].tap];
             if (tap.group != group) continue;
             ++count;
-            part.offsets.push_back(static_cast<std::uint16_t>(
+            plan->offsets.push_back(static_cast<std::uint16_t>(
                 (kept.entries[i].channel - first_channel) * t.channel_stride + tap.offset));
             for (int r = 0; r < kept.block_rows; ++r) {
-              part.weights.push_back(kept.weights[i * kept.block_rows + r]);
+              plan->weights.push_back(kept.weights[i * kept.block_rows + r]);
             }
           }
-          part.counts.push_back(count);
+          plan->counts.push_back(count);
         }
       }
     }
+  }
+  for (std::size_t i = 0; i < begins.size(); ++i) {
+    const std::size_t block = begins[i].block;
+    const std::size_t end = i + 1 < begins.size() ? begins[i + 1].block : plan->blocks.size();
+    plan->parts.emplace_back(RowList{
+        plan->blocks.data() + block, plan->counts.data() + block * static_cast<std::size_t>(t.groups),
+        plan->weights.data() + begins[i].entry * static_cast<std::size_t>(kept.block_rows),
+        plan->offsets.data() + begins[i].entry, end - block});
   }
   return plan;
 }

@@ -110,17 +110,21 @@ struct Plan {
   int row_parts;  // parts into which the row blocks are cut, so that few tiles feed many threads
 
   // The entries of a part of the rows in a panel.
-  struct Part {
-    std::vector<std::uint32_t> blocks;
-    std::vector<std::uint32_t> counts;
-    std::vector<float> weights;
-    std::vector<std::uint16_t> offsets;
+  class Part {
+   public:
+    explicit Part(const RowList& rows) : rows_(rows) {}
+    RowList list() const { return rows_; }
 
-    RowList list() const {
-      return {blocks.data(), counts.data(), weights.data(), offsets.data(), blocks.size()};
-    }
+   private:
+    RowList rows_;  // points into the arrays below
   };
   std::vector<Part> parts;  // [panels, row_parts]
+
+  // Of all parts, one behind the other: what is fetched ahead of a part's end is then of use.
+  std::vector<std::uint32_t> blocks;
+  std::vector<std::uint32_t> counts;
+  std::vector<float> weights;
+  std::vector<std::uint16_t> offsets;
 };
 
 // Null where no panel of a single channel is small enough (dilation by hundreds of pixels).

@@ -33,7 +33,7 @@ constexpr int kLanes = TACO4J_KERNEL_LANES;
 // channels ahead is worth 3 to 5 % of ResNet-50. Lines are taken to be 64 bytes; where they are
 // longer, some are asked for twice. To ask for the places of results, too, costs more than it saves.
 constexpr int kChannelsAhead = 4;
-constexpr int kEntriesAhead = 256;
+constexpr int kEntriesAhead = 768;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef std::int32_t Integers __attribute__((vector_size(kLanes * sizeof(float)), may_alias));

@@ -29,7 +29,7 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
 
 constexpr std::int64_t kFloatBytes = 4;
 // How many first-level caches a panel may fill: larger ones are fewer, smaller ones faster.
-constexpr double kCaches[] = {0.6, 0.8, 1, 1.4, 2};
+constexpr double kCaches[] = {0.6, 0.8, 1, 1.4, 2, 3, 4};
 
 // Bytes of the first-level data cache.
 std::int64_t cache_bytes() {

@@ -21,6 +21,8 @@ using namespace f32_spconv;
 constexpr std::size_t kMostPlans = 4;
 // With fewer tasks than this, panels are packed once for all and rows are cut too.
 constexpr std::int64_t kFewTasks = 8;
+// What the kernels unroll groups of entries by.
+constexpr int kGroupEntries = 4;
 
 // Memory that a thread keeps from one run to the next, aligned to the widest vectors.
 class Scratch {
@@ -193,8 +195,9 @@ class SparseConvF32 final : public SparseConv {
     layout->width = width;
     layout->plan = make_plan(
         shape_, kept_,
-        {kernels_.lanes, kernels_.most_vectors, kernels_.most_block_vectors, Costs()}, height,
-        width);
+        {kernels_.lanes, kernels_.most_vectors, kernels_.most_block_vectors, Costs(),
+         kGroupEntries},
+        height, width);
     if (layout->plan != nullptr) {
       const Tiling& tiling = layout->plan->tiling;
       for (int i = 0; i < tiling.tiles_down * tiling.tiles_across; ++i) {
@@ -232,7 +235,7 @@ class SparseConvF32 final : public SparseConv {
   // Whole vectors on any instruction set: what follows stays aligned.
   std::size_t panel_floats(const Plan& plan) const {
     const std::size_t floats =
-        static_cast<std::size_t>(plan.tiling.channels) * plan.tiling.channel_stride;
+        static_cast<std::size_t>(plan.tiling.zeros_offset() + plan.tiling.zeros);
     return (floats + kMostLanes - 1) / kMostLanes * kMostLanes;
   }
 
@@ -255,6 +258,7 @@ class SparseConvF32 final : public SparseConv {
     args.pieces_a_vector = tile.pieces_a_vector;
     args.stride = static_cast<int>(shape_.stride_width);
     kernels_.pack(args);
+    std::fill_n(panel + plan.tiling.zeros_offset(), plan.tiling.zeros, 0.0f);
   }
 
   void multiply(const Plan& plan, const FloatTile& float_tile, int panel_index, int row_part,

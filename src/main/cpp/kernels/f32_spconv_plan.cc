@@ -28,6 +28,9 @@ std::int64_t floor_divide(std::int64_t a, std::int64_t b) {
 }
 
 constexpr std::int64_t kFloatBytes = 4;
+// Zero weights fill up the groups of tiles with so few sums; with more, each costs more than it
+// saves.
+constexpr int kMostSumsForZeros = 7;
 // How many first-level caches a panel may fill: larger ones are fewer, smaller ones faster.
 constexpr double kCaches[] = {0.6, 0.8, 1, 1.4, 2, 3, 4};
 
@@ -164,12 +167,16 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
     if (tap >= kMostPanelFloats) return std::nullopt;
     t.taps.push_back({static_cast<int>(tap), shifted ? place.column - g.first_column : 0});
   }
-  if (floats > kMostPanelFloats) return std::nullopt;
+  if (floats >= kMostPanelFloats) return std::nullopt;
+  t.zeros = t.groups > 1 && target.group_entries > 1 &&
+                    t.vectors * kept.block_rows <= kMostSumsForZeros
+                ? t.vectors * lanes
+                : 0;
   t.channel_stride = static_cast<int>(floats);
 
   const std::int64_t fit =
       std::min(static_cast<std::int64_t>(caches * static_cast<double>(cache_bytes())) / kFloatBytes,
-               kMostPanelFloats) /
+               kMostPanelFloats - 1) /
       floats;
   const std::int64_t panels = divide_up(shape.input_channels, std::max<std::int64_t>(fit, 1));
   t.channels = static_cast<int>(divide_up(shape.input_channels, panels));
@@ -370,6 +377,7 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
   struct Line {
     std::int64_t block;
     std::size_t begin, end;
+    std::vector<std::uint32_t> counts;  // of entries, the last group first
   };
   std::vector<Line> lines;
   struct Begin {
@@ -388,11 +396,21 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
         cursors[block] = end;
         // A block without any entries still gives its bias; it stands in the first panel.
         const bool empty = kept.begins[block] == kept.begins[block + 1];
-        if (begin != end || (empty && panel == 0)) lines.push_back({block, begin, end});
+        if (begin == end && !(empty && panel == 0)) continue;
+        Line& line = lines.emplace_back(Line{block, begin, end, {}});
+        line.counts.resize(static_cast<std::size_t>(t.groups));
+        for (std::size_t i = begin; i < end; ++i) {
+          const int group = t.taps[kept.entries[i].tap].group;
+          ++line.counts[static_cast<std::size_t>(t.groups - 1 - group)];
+        }
+        if (t.zeros > 0) {
+          for (std::uint32_t& count : line.counts) {
+            count = static_cast<std::uint32_t>(round_up(count, target.group_entries));
+          }
+        }
       }
-      std::stable_sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
-        return a.end - a.begin < b.end - b.begin;
-      });
+      std::stable_sort(lines.begin(), lines.end(),
+                       [](const Line& a, const Line& b) { return a.counts < b.counts; });
       begins.push_back({plan->blocks.size(), plan->offsets.size()});
       for (const Line& line : lines) {
         std::uint32_t flags = static_cast<std::uint32_t>(line.block) << 2;
@@ -400,18 +418,22 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
         if (line.end == kept.begins[line.block + 1]) flags |= kLast;
         plan->blocks.push_back(flags);
         for (int group = t.groups - 1; group >= 0; --group) {
-          std::uint32_t count = 0;
+          std::uint32_t left = line.counts[static_cast<std::size_t>(t.groups - 1 - group)];
+          plan->counts.push_back(left);
           for (std::size_t i = line.begin; i < line.end; ++i) {
             const Tiling::Tap& tap = t.taps[kept.entries[i].tap];
             if (tap.group != group) continue;
-            ++count;
+            --left;
             plan->offsets.push_back(static_cast<std::uint16_t>(
                 (kept.entries[i].channel - first_channel) * t.channel_stride + tap.offset));
             for (int r = 0; r < kept.block_rows; ++r) {
               plan->weights.push_back(kept.weights[i * kept.block_rows + r]);
             }
           }
-          plan->counts.push_back(count);
+          for (; left > 0; --left) {
+            plan->offsets.push_back(static_cast<std::uint16_t>(t.zeros_offset()));
+            for (int r = 0; r < kept.block_rows; ++r) plan->weights.push_back(0.0f);
+          }
         }
       }
     }

@@ -327,9 +327,9 @@ void tile(const TileArgs& a) {
           }
         }
       }
-      // Four offsets at once, because loads are what an entry waits for.
       const std::uint32_t count = *counts++;
-      for (const std::uint16_t* const end = offsets + (count & ~3u); offsets != end; offsets += 4) {
+      // Four offsets and weights at once, because loads are what an entry waits for.
+      const auto add_four = [&]() __attribute__((always_inline)) {
         std::uint64_t four;
         std::memcpy(&four, offsets, sizeof four);
         if constexpr (kRows == 1) {
@@ -340,15 +340,27 @@ void tile(const TileArgs& a) {
           multiply(sums[kOther][0], one_of_four<3>(w), panel + (four >> 48));
         } else {
 #pragma GCC unroll 4
-        for (int e = 0; e < 4; ++e) {
-          multiply(sums[e & kOther], weights + e * kRows, panel + (four >> (16 * e) & 0xffff));
+          for (int e = 0; e < 4; ++e) {
+            multiply(sums[e & kOther], weights + e * kRows, panel + (four >> (16 * e) & 0xffff));
+          }
         }
-        }
-        // All weights of a network do not stay in any cache from one image to the next.
+        offsets += 4;
+        weights += 4 * kRows;
+      };
+      // All weights of a network do not stay in any cache from one image to the next.
+      const auto fetch_ahead = [&]() __attribute__((always_inline)) {
         __builtin_prefetch(weights + kEntriesAhead * kRows, 0);
         __builtin_prefetch(offsets + kEntriesAhead, 0);
-        weights += 4 * kRows;
+      };
+      // Several groups are multiples of four mostly: one loop, and branches that are never taken.
+      constexpr std::uint32_t kUnrolled = kShifted ? 4 : 8;
+      for (const std::uint16_t* const end = offsets + count / kUnrolled * kUnrolled;
+           offsets != end;) {
+        fetch_ahead();
+        add_four();
+        if constexpr (kUnrolled == 8) add_four();
       }
+      if (kUnrolled == 8 && (count & 4) != 0) add_four();
       if ((count & 2) != 0) {
         multiply(sums[0], weights, panel + offsets[0]);
         multiply(sums[kOther], weights + kRows, panel + offsets[1]);

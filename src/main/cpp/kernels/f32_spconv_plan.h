@@ -21,10 +21,10 @@ struct Costs {
     return std::max((vectors + block_rows) / 2.0, vectors * block_rows / 2.0) + 1.5;
   }
   // A cache line that is not in the first-level cache.
-  double miss = 0.4;
+  double miss = 0.5;
   // The end of the inner loop and what is around it, of a single row or a block of four.
-  double row = 8;
-  double block_row = 24;
+  double row = 12;
+  double block_row = 28;
   double group = 8;           // of entries: another inner loop
   double shift = 1;           // of a vector
   double partial_sum = 2.5;   // of a vector, from and to the second-level cache

@@ -209,6 +209,10 @@ std::vector<Case> chosen_cases() {
     add(600, 9, 3, 1, 5, 0.05, mask);
     add(4, 4, 3, 1, 224, 0.3, mask);
     add(4, 4, 3, 1, 112, 0.3, mask);
+    // Rows of half a vector and more, whose results are stored as whole ones, and too short for it.
+    for (const std::int64_t size : {9, 10, 12, 25}) add(60, 8, 3, 1, size, 0.2, mask);
+    // Few rows of which each has its own number of entries.
+    add(64, 64, 3, 1, 7, 0.05, mask);
   }
   for (const Mask mask : {Mask::kEmpty, Mask::kDense, Mask::kEmptyRows}) {
     add(300, 17, 1, 1, 14, 0.05, mask);
@@ -253,25 +257,27 @@ Case random_case() {
 
 // NaN and infinities reach the outputs whose kept weights read them, and no others.
 void check_not_finite(Isa isa) {
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 24; ++i) {
     const std::int64_t kernel = i % 2 == 0 ? 1 : 3;
+    const std::int64_t size = i < 12 ? 14 : 7;
     Case c;
     c.shape.input_channels = 40;
     c.shape.output_channels = 12;
     c.shape.kernel_height = c.shape.kernel_width = kernel;
     c.shape.pad_top = c.shape.pad_left = c.shape.pad_bottom = c.shape.pad_right = kernel / 2;
-    c.height = c.width = 14;
-    c.epilogue.activation = static_cast<Activation>(i / 2);
+    c.height = c.width = size;
+    c.epilogue.activation = static_cast<Activation>(i % 12 / 2);
     const std::vector<float> weights = random_weights(c);
-    std::vector<float> input = random_values(40 * 14 * 14);
+    std::vector<float> input = random_values(40 * size * size);
     input[500] = std::numeric_limits<float>::quiet_NaN();
-    input[2001] = std::numeric_limits<float>::infinity();
-    input[7839] = -std::numeric_limits<float>::infinity();
-    std::vector<float> expected(12 * 14 * 14), actual(expected.size());
+    input[1201] = std::numeric_limits<float>::infinity();
+    input.back() = -std::numeric_limits<float>::infinity();
+    std::vector<float> expected(static_cast<std::size_t>(12 * size * size));
+    std::vector<float> actual(expected.size());
     create_sparse_conv_scalar(c.shape, weights.data(), nullptr, c.epilogue)
-        ->run(input.data(), nullptr, expected.data(), 1, 14, 14, ParallelFor());
+        ->run(input.data(), nullptr, expected.data(), 1, size, size, ParallelFor());
     create_sparse_conv(isa, c.shape, weights.data(), nullptr, c.epilogue)
-        ->run(input.data(), nullptr, actual.data(), 1, 14, 14, ParallelFor());
+        ->run(input.data(), nullptr, actual.data(), 1, size, size, ParallelFor());
     int wrong = 0, seen = 0;
     for (std::size_t i = 0; i < expected.size(); ++i) {
       const bool finite = std::isfinite(expected[i]);
@@ -283,7 +289,7 @@ void check_not_finite(Isa isa) {
     if (wrong > 0 || seen == 0) {
       std::fprintf(stderr,
                    "%s: kernel %lld, activation %d: %d values with NaN or infinity differ, %d seen\n",
-                   std::string(isa_name(isa)).c_str(), static_cast<long long>(kernel), i / 2, wrong,
+                   std::string(isa_name(isa)).c_str(), static_cast<long long>(kernel), i % 12 / 2, wrong,
                    seen);
       ++failures;
     }

@@ -21,6 +21,9 @@ class ParallelFor {
   // run: null for one thread. pool: handed to run as it is.
   ParallelFor(Run run, void* pool) : run_(run), pool_(pool) {}
 
+  // Known to be the calling thread alone.
+  bool single() const { return run_ == nullptr; }
+
   // Calls body(i) once for each i in [0, count). What a body throws must not cross the pool, which
   // may be C: it is caught there, and this function throws once all calls are over.
   template <typename Body>

@@ -49,6 +49,9 @@ const std::map<std::string, std::vector<Layer>> kNetworks = {
       {32, 32, 3, 1, 16, 17},
       {32, 64, 3, 2, 16, 1},
       {64, 64, 3, 1, 8, 17}}},
+    // First layers of three networks; to be run with sparsity=0.
+    {"stems", {{3, 32, 3, 2, 224, 1}, {3, 16, 3, 2, 224, 1}, {3, 64, 7, 2, 224, 1},
+               {3, 16, 3, 1, 32, 1}}},
     // The pointwise layers; the depthwise ones stay dense.
     {"mobilenetv2",
      {{32, 16, 1, 1, 112, 1}, {16, 96, 1, 1, 112, 1}, {96, 24, 1, 1, 56, 1},

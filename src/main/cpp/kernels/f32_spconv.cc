@@ -4,15 +4,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <thread>
 #include <vector>
 
 #include "kernels/f32_spconv_create.h"
 #include "kernels/f32_spconv_plan.h"
+#include "kernels/scratch.h"
 
 namespace taco4j {
 namespace {
@@ -32,31 +31,6 @@ constexpr unsigned kRunsAlone = 8;
 constexpr unsigned kRunsUntilNextTry = 64;
 // What the kernels unroll groups of entries by.
 constexpr int kGroupEntries = 4;
-
-// Memory that a thread keeps from one run to the next, aligned to the widest vectors.
-class Scratch {
- public:
-  float* floats(std::size_t count) {
-    if (count > count_) {
-      std::free(data_);
-      count_ = 0;
-      const std::size_t bytes = (count * sizeof(float) + 4095) / 4096 * 4096;
-      data_ = static_cast<float*>(std::aligned_alloc(64, bytes));
-      if (data_ == nullptr) throw std::bad_alloc();
-      count_ = count;
-    }
-    return data_;
-  }
-
-  Scratch() = default;
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  ~Scratch() { std::free(data_); }
-
- private:
-  float* data_ = nullptr;
-  std::size_t count_ = 0;
-};
 
 thread_local Scratch task_scratch;
 thread_local Scratch call_scratch;
@@ -299,28 +273,7 @@ class SparseConvF32 final : public SparseConv {
     args.segment_count = static_cast<int>(tile.segments.size());
     args.finish = float_tile.finish;
     args.last_length = tile.segments.back().length;
-    args.minimum = epilogue_.minimum;
-    args.maximum = epilogue_.maximum;
-    switch (epilogue_.activation) {
-      case Activation::kNone:
-        args.activation = VectorActivation::kNone;
-        break;
-      case Activation::kRelu:
-        args.activation = VectorActivation::kRelu;
-        break;
-      case Activation::kClip:
-        args.activation = VectorActivation::kClip;
-        break;
-      case Activation::kHardSwish:
-        args.activation = VectorActivation::kHardSwish;
-        break;
-      case Activation::kSilu:
-        args.activation = VectorActivation::kSilu;
-        break;
-      case Activation::kGelu:
-        args.activation = VectorActivation::kGelu;
-        break;
-    }
+    args.epilogue = vector_epilogue(epilogue_);
     (kept_.block_rows == 1 ? kernels_.rows : kernels_.blocks)[tile.vectors](args);
   }
 

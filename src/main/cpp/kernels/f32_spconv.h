@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/f32_activation.h"
+
 namespace taco4j::f32_spconv {
 
 inline constexpr int kMostVectors = 16;   // of a tile, on any instruction set
@@ -38,8 +40,6 @@ struct Segment {
   std::int32_t length;
 };
 
-enum class VectorActivation { kNone, kRelu, kClip, kHardSwish, kSilu, kGelu };
-
 // How a tile lies in the output.
 enum class Finish {
   kFlat,      // one row of pixels: segment v is vector v of it, and of the tile
@@ -61,9 +61,7 @@ struct TileArgs {
   int segment_count;
   Finish finish;
   int last_length;  // of the last segment
-  VectorActivation activation;
-  float minimum;  // kClip
-  float maximum;
+  VectorEpilogue epilogue;
 };
 
 // How a stretch of a panel is filled from a row of the image, or with zeros: the same for each

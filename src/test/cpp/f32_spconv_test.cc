@@ -255,14 +255,57 @@ Case random_case() {
   return c;
 }
 
+// Depthwise shapes, which have kernels of their own.
+std::vector<Case> chosen_depthwise_cases() {
+  std::vector<Case> cases;
+  for (const std::int64_t kernel : {3, 5, 7}) {
+    for (const std::int64_t stride : {1, 2}) {
+      for (const std::int64_t size : {1, 2, 7, 8, 14, 15, 16, 17, 28, 56, 112, 131}) {
+        Case c;
+        c.shape.input_channels = c.shape.output_channels = c.shape.groups = size < 56 ? 37 : 3;
+        c.shape.kernel_height = c.shape.kernel_width = kernel;
+        c.shape.stride_height = c.shape.stride_width = stride;
+        c.shape.pad_top = c.shape.pad_left = c.shape.pad_bottom = c.shape.pad_right = kernel / 2;
+        c.mask = size % 3 == 1 ? Mask::kUnstructured : Mask::kDense;
+        c.density = 0.9;
+        c.height = c.width = size;
+        c.residual = size % 2 == 0;
+        c.epilogue.activation = static_cast<Activation>(size % 6);
+        cases.push_back(c);
+      }
+    }
+  }
+  return cases;
+}
+
+Case random_depthwise_case() {
+  Case c = random_case();
+  ConvShape& s = c.shape;
+  s.groups = s.input_channels = any_of({2, 3, 16, 33});
+  s.output_channels = s.groups * any_of({1, 1, 1, 2, 3});
+  if (generator() % 3 == 0) {
+    s.kernel_width = s.kernel_height = any_of({3, 5, 7});
+    s.dilation_width = s.dilation_height = 1;
+    s.stride_width = s.stride_height = any_of({1, 1, 2});
+    s.pad_left = s.pad_right = s.kernel_width / 2;
+  }
+  if (s.output_height(c.height) < 1) s.pad_bottom += s.kernel_height * s.dilation_height;
+  if (s.output_width(c.width) < 1) s.pad_right += s.kernel_width * s.dilation_width;
+  c.mask = generator() % 2 == 0 ? Mask::kDense : Mask::kUnstructured;
+  c.density = std::vector<double>{0.1, 0.5, 0.98}[generator() % 3];
+  return c;
+}
+
 // NaN and infinities reach the outputs whose kept weights read them, and no others.
-void check_not_finite(Isa isa) {
+void check_not_finite(Isa isa, std::int64_t groups) {
   for (int i = 0; i < 24; ++i) {
-    const std::int64_t kernel = i % 2 == 0 ? 1 : 3;
+    const std::int64_t kernel = i % 2 == 0 && groups == 1 ? 1 : 3;
     const std::int64_t size = i < 12 ? 14 : 7;
     Case c;
     c.shape.input_channels = 40;
-    c.shape.output_channels = 32;
+    c.shape.output_channels = groups == 1 ? 32 : 40;
+    c.shape.groups = groups;
+    c.density = groups == 1 ? 0.2 : 0.9;
     c.shape.kernel_height = c.shape.kernel_width = kernel;
     c.shape.pad_top = c.shape.pad_left = c.shape.pad_bottom = c.shape.pad_right = kernel / 2;
     c.height = c.width = size;
@@ -272,7 +315,7 @@ void check_not_finite(Isa isa) {
     input[500] = std::numeric_limits<float>::quiet_NaN();
     input[1201] = std::numeric_limits<float>::infinity();
     input.back() = -std::numeric_limits<float>::infinity();
-    std::vector<float> expected(static_cast<std::size_t>(32 * size * size));
+    std::vector<float> expected(static_cast<std::size_t>(c.shape.output_channels * size * size));
     std::vector<float> actual(expected.size());
     create_sparse_conv_scalar(c.shape, weights.data(), nullptr, c.epilogue)
         ->run(input.data(), nullptr, expected.data(), 1, size, size, ParallelFor());
@@ -309,9 +352,17 @@ int main(int argc, char** argv) {
       check(c, isa);
       ++count;
     }
-    for (int i = 0; i < kRandomCases; ++i) check(random_case(), isa);
-    check_not_finite(isa);
-    std::printf("%s: %d shapes\n", std::string(isa_name(isa)).c_str(), count + kRandomCases);
+    for (const Case& c : chosen_depthwise_cases()) {
+      check(c, isa);
+      ++count;
+    }
+    for (int i = 0; i < kRandomCases; ++i) {
+      check(random_case(), isa);
+      check(random_depthwise_case(), isa);
+      count += 2;
+    }
+    for (const std::int64_t groups : {1, 40}) check_not_finite(isa, groups);
+    std::printf("%s: %d shapes\n", std::string(isa_name(isa)).c_str(), count);
   }
   if (failures > 0) std::fprintf(stderr, "%d failures\n", failures);
   return failures == 0 ? 0 : 1;

@@ -7,7 +7,8 @@
 // branch predictors as another layer left them. They share their buffers, as ONNX Runtime's arena
 // makes them do: inputs come from the cache to which the layer before would have written them.
 // Printed are the median over the passes, the GFLOP/s of kept weights (real) and of all weights
-// (dense-equivalent), and the ratio to a dense convolution of `dense` GFLOP/s. Each result is
+// (dense-equivalent), the GB/s of input and output together, and the ratio to a dense convolution
+// of `dense` GFLOP/s, which depthwise ones do not reach. Each result is
 // compared with the scalar form first.
 #include <algorithm>
 #include <cmath>
@@ -30,6 +31,7 @@ using namespace taco4j;
 struct Layer {
   std::int64_t in, out, kernel, stride, size;  // size: of the input, square
   int times;                                   // in the network
+  std::int64_t groups = 1;
 };
 
 // Without the stem, which stays dense.
@@ -52,7 +54,7 @@ const std::map<std::string, std::vector<Layer>> kNetworks = {
     // First layers of three networks; to be run with sparsity=0.
     {"stems", {{3, 32, 3, 2, 224, 1}, {3, 16, 3, 2, 224, 1}, {3, 64, 7, 2, 224, 1},
                {3, 16, 3, 1, 32, 1}}},
-    // The pointwise layers; the depthwise ones stay dense.
+    // The pointwise layers, and the depthwise ones; those are to be run with sparsity=0.
     {"mobilenetv2",
      {{32, 16, 1, 1, 112, 1}, {16, 96, 1, 1, 112, 1}, {96, 24, 1, 1, 56, 1},
       {24, 144, 1, 1, 56, 2}, {144, 24, 1, 1, 56, 1}, {144, 32, 1, 1, 28, 1},
@@ -61,6 +63,18 @@ const std::map<std::string, std::vector<Layer>> kNetworks = {
       {96, 576, 1, 1, 14, 3}, {576, 96, 1, 1, 14, 2}, {576, 160, 1, 1, 7, 1},
       {160, 960, 1, 1, 7, 3}, {960, 160, 1, 1, 7, 2}, {960, 320, 1, 1, 7, 1},
       {320, 1280, 1, 1, 7, 1}}},
+    {"mobilenetv2_depthwise",
+     {{32, 32, 3, 1, 112, 1, 32}, {96, 96, 3, 2, 112, 1, 96},
+      {144, 144, 3, 1, 56, 1, 144}, {144, 144, 3, 2, 56, 1, 144},
+      {192, 192, 3, 1, 28, 2, 192}, {192, 192, 3, 2, 28, 1, 192},
+      {384, 384, 3, 1, 14, 4, 384}, {576, 576, 3, 1, 14, 2, 576},
+      {576, 576, 3, 2, 14, 1, 576}, {960, 960, 3, 1, 7, 3, 960}}},
+    // Of MobileNetV3 and ConvNeXt.
+    {"large_depthwise",
+     {{72, 72, 5, 2, 56, 1, 72}, {120, 120, 5, 1, 28, 2, 120},
+      {672, 672, 5, 2, 14, 1, 672}, {960, 960, 5, 1, 7, 2, 960},
+      {96, 96, 7, 1, 56, 3, 96}, {192, 192, 7, 1, 28, 3, 192},
+      {384, 384, 7, 1, 14, 9, 384}, {768, 768, 7, 1, 7, 3, 768}}},
 };
 
 // Of this thread: what other programs do to the clock does not count.
@@ -103,6 +117,7 @@ Job make_job(const Layer& layer, Isa isa, bool rows4, std::int64_t batch, double
   job.batch = batch;
   job.shape.input_channels = layer.in;
   job.shape.output_channels = layer.out;
+  job.shape.groups = layer.groups;
   job.shape.kernel_height = job.shape.kernel_width = layer.kernel;
   job.shape.stride_height = job.shape.stride_width = layer.stride;
   const std::int64_t pad = layer.kernel / 2;
@@ -219,8 +234,8 @@ int main(int argc, char** argv) {
   std::printf("%s %s %s, batch %s, %.0f %% zeros\n", options["network"].c_str(),
               options["isa"].c_str(), options["mask"].c_str(), options["batch"].c_str(),
               100 * sparsity);
-  std::printf("%22s %3s %9s %9s %8s %8s %7s\n", "layer", "x", "median ms", "least ms", "real",
-              "dense-eq", "ratio");
+  std::printf("%22s %3s %9s %9s %8s %8s %6s %7s\n", "layer", "x", "median ms", "least ms",
+              "real", "dense-eq", "GB/s", "ratio");
   double total = 0, least_total = 0, dense_total = 0;
   for (Job& job : jobs) {
     std::sort(job.seconds.begin(), job.seconds.end());
@@ -231,14 +246,16 @@ int main(int argc, char** argv) {
                   static_cast<long long>(job.layer.kernel),
                   static_cast<long long>(job.layer.stride),
                   static_cast<long long>(job.layer.size));
-    std::printf("%22s %3d %9.4f %9.4f %8.1f %8.1f %6.2fx\n", name, job.layer.times, median * 1e3,
+    std::printf("%22s %3d %9.4f %9.4f %8.1f %8.1f %6.1f %6.2fx\n", name, job.layer.times, median * 1e3,
                 job.seconds.front() * 1e3, job.dense_flops() * job.kept / median / 1e9,
-                job.dense_flops() / median / 1e9, job.dense_flops() / dense / median);
+                job.dense_flops() / median / 1e9,
+                4e-9 * static_cast<double>(job.input_size() + job.output_size()) / median,
+                job.dense_flops() / dense / median);
     total += median * job.layer.times;
     least_total += job.seconds.front() * job.layer.times;
     dense_total += job.dense_flops() * job.layer.times;
   }
-  std::printf("%22s %3s %9.4f %9.4f %8s %8.1f %6.2fx\n", "all", "", total * 1e3, least_total * 1e3,
-              "", dense_total / total / 1e9, dense_total / dense / total);
+  std::printf("%22s %3s %9.4f %9.4f %8s %8.1f %6s %6.2fx\n", "all", "", total * 1e3,
+              least_total * 1e3, "", dense_total / total / 1e9, "", dense_total / dense / total);
   return 0;
 }

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/f32_dwconv_create.h"
 #include "kernels/f32_spconv_create.h"
 #include "kernels/f32_spconv_plan.h"
 #include "kernels/scratch.h"
@@ -294,17 +295,26 @@ class SparseConvF32 final : public SparseConv {
 std::unique_ptr<SparseConv> create_sparse_conv_avx512(const ConvShape& shape, const float* weights,
                                                       const float* bias,
                                                       const Epilogue& epilogue) {
+  if (is_depthwise(shape)) {
+    return create_depthwise(f32_dwconv::kAvx512Kernels, shape, weights, bias, epilogue);
+  }
   return std::make_unique<SparseConvF32>(f32_spconv::kAvx512Kernels, shape, weights, bias,
                                          epilogue);
 }
 
 std::unique_ptr<SparseConv> create_sparse_conv_avx2(const ConvShape& shape, const float* weights,
                                                     const float* bias, const Epilogue& epilogue) {
+  if (is_depthwise(shape)) {
+    return create_depthwise(f32_dwconv::kAvx2Kernels, shape, weights, bias, epilogue);
+  }
   return std::make_unique<SparseConvF32>(f32_spconv::kAvx2Kernels, shape, weights, bias, epilogue);
 }
 #elif defined(__aarch64__)
 std::unique_ptr<SparseConv> create_sparse_conv_neon(const ConvShape& shape, const float* weights,
                                                     const float* bias, const Epilogue& epilogue) {
+  if (is_depthwise(shape)) {
+    return create_depthwise(f32_dwconv::kNeonKernels, shape, weights, bias, epilogue);
+  }
   return std::make_unique<SparseConvF32>(f32_spconv::kNeonKernels, shape, weights, bias, epilogue);
 }
 #endif

@@ -89,12 +89,15 @@ TACO4J_INLINE Vector load_lanes(const float* p, std::uint32_t lanes) {
 #if TACO4J_KERNEL_LANES == 16
 #define TACO4J_SHIFTED 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 #define TACO4J_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define TACO4J_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #elif TACO4J_KERNEL_LANES == 8
 #define TACO4J_SHIFTED 1, 2, 3, 4, 5, 6, 7, 8
 #define TACO4J_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define TACO4J_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #else
 #define TACO4J_SHIFTED 1, 2, 3, 4
 #define TACO4J_EVEN 0, 2, 4, 6
+#define TACO4J_ODD 1, 3, 5, 7
 #endif
 
 // Lanes 1 to the end of `current`, then lane 0 of `next`.
@@ -103,6 +106,9 @@ TACO4J_INLINE Vector shift_in(Vector current, Vector next) {
 }
 TACO4J_INLINE Vector even_lanes(Vector low, Vector high) {
   return __builtin_shufflevector(low, high, TACO4J_EVEN);
+}
+TACO4J_INLINE Vector odd_lanes(Vector low, Vector high) {
+  return __builtin_shufflevector(low, high, TACO4J_ODD);
 }
 
 // NaN stays: comparisons with it are false.
@@ -162,7 +168,8 @@ TACO4J_INLINE Vector activate(const VectorEpilogue& a, Vector x) {
 }
 
 // The rarer ones, apart: with them the loop over rows would not keep its pointers in registers.
-[[maybe_unused]] __attribute__((noinline)) void activate_all(const VectorEpilogue& a, float* x, int vectors) {
+[[maybe_unused]] __attribute__((noinline)) void activate_all(const VectorEpilogue& a, float* x,
+                                                             int vectors) {
   for (int v = 0; v < vectors; ++v) store(x + v * kLanes, activate(a, load(x + v * kLanes)));
 }
 

@@ -1,7 +1,7 @@
 // Times sparse convolutions on the layers of known networks, one thread, in CPU time:
 //
 //   f32_spconv_bench [network=resnet50] [isa=avx512] [mask=unstructured|rows4] [batch=1]
-//                    [sparsity=0.8] [passes=20] [dense=233] [skip_check=1]
+//                    [sparsity=0.8] [passes=20] [dense=233] [skip_check=1] [only=layer]
 //
 // All layers of the network run one after another, pass after pass, so that each finds caches and
 // branch predictors as another layer left them. They share their buffers, as ONNX Runtime's arena
@@ -180,7 +180,7 @@ int main(int argc, char** argv) {
   std::map<std::string, std::string> options{
       {"network", "resnet50"}, {"isa", std::string(isa_name(choose_isa()))},
       {"mask", "unstructured"}, {"batch", "1"}, {"sparsity", "0.8"},
-      {"passes", "20"}, {"dense", "233"}, {"skip_check", "0"}};
+      {"passes", "20"}, {"dense", "233"}, {"skip_check", "0"}, {"only", "-1"}};
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     const std::size_t equals = argument.find('=');
@@ -201,7 +201,9 @@ int main(int argc, char** argv) {
 
   std::vector<Job> jobs;
   std::size_t largest_input = 0, largest_output = 0;
+  const int only = std::atoi(options["only"].c_str());  // counted from 0; -1 for all
   for (const Layer& layer : network->second) {
+    if (only >= 0 && only != &layer - network->second.data()) continue;
     jobs.push_back(make_job(layer, *isa, options["mask"] == "rows4",
                             std::atoll(options["batch"].c_str()), sparsity));
     largest_input = std::max(largest_input, jobs.back().input_size());

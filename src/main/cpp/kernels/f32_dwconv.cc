@@ -3,7 +3,6 @@
 #include "kernels/f32_dwconv.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <numeric>
@@ -21,6 +20,8 @@ using namespace f32_dwconv;
 constexpr std::size_t kMostLayouts = 4;
 // Half of a small first-level cache: sums, masks and output rows are there, too.
 constexpr std::int64_t kPanelFloats = 4096;
+// Panels up to this size are two, in turns.
+constexpr std::int64_t kSmallPanelFloats = 1024;
 // Rows longer than this begin with a vector, so that masks repeat with each row.
 constexpr std::int64_t kMostFlatPitch = 128;
 // What is larger is left to the scalar form.
@@ -124,7 +125,7 @@ class DepthwiseConvF32 final : public SparseConv {
       const bool direct = layout->pitch == layout->output_width;
       const std::int64_t sums = direct ? 0 : (layout->most_vectors + 1) * kernels_.lanes;
       float* const scratch =
-          dwconv_scratch.floats(static_cast<std::size_t>(layout->panel_floats + sums));
+          dwconv_scratch.floats(static_cast<std::size_t>(2 * layout->panel_floats + sums));
 
       StripArgs args;
       args.input_plane = height * width;
@@ -137,6 +138,9 @@ class DepthwiseConvF32 final : public SparseConv {
       args.output = output + start;
       args.residual = residual == nullptr ? nullptr : residual + start;
       args.panel = scratch + layout->margin;
+      args.next_panel = args.panel + (layout->panel_floats <= kSmallPanelFloats
+                                          ? layout->panel_floats
+                                          : 0);
       args.runs = strip.runs.data();
       args.run_count = static_cast<int>(strip.runs.size());
       args.stride = static_cast<int>(shape_.stride_width);
@@ -159,7 +163,7 @@ class DepthwiseConvF32 final : public SparseConv {
       args.vectors = static_cast<int>(
           divide_up((strip.rows - 1) * static_cast<std::int64_t>(args.pitch) + args.columns,
                     kernels_.lanes));
-      args.sums = direct ? nullptr : scratch + layout->panel_floats;
+      args.sums = direct ? nullptr : scratch + 2 * layout->panel_floats;
       args.epilogue = vector_epilogue(epilogue_);
       kernels_.strip(args);
     });
@@ -209,7 +213,8 @@ class DepthwiseConvF32 final : public SparseConv {
     }
     if (pitch > kMostFlatPitch) pitch = round_up(pitch, lanes);
     layout.pitch = static_cast<int>(pitch);
-    layout.period = static_cast<int>(pitch / std::gcd(pitch, lanes));
+    layout.period =
+        static_cast<int>(round_up(kMostVectors, pitch / std::gcd(pitch, lanes)));
 
     // Rows likewise; `first` and `last` are the steps of a phase.
     struct Rows {
@@ -308,7 +313,7 @@ class DepthwiseConvF32 final : public SparseConv {
 
     // Masks, and which columns read any pixel at all.
     std::vector<bool> reads;
-    const std::size_t mask_vectors = static_cast<std::size_t>(layout.period) + kMostVectors;
+    const std::size_t mask_vectors = static_cast<std::size_t>(layout.period) + kMostVectors + 1;
     layout.mask_values.resize(columns.size());
     for (std::size_t x = 0; x < columns.size(); ++x) {
       const Place& column = columns[x];
@@ -321,18 +326,20 @@ class DepthwiseConvF32 final : public SparseConv {
         continue;
       }
       std::vector<std::int32_t>& values = layout.mask_values[x];
-      values.resize((mask_vectors + 1) * static_cast<std::size_t>(lanes));
+      const std::size_t size = mask_vectors * static_cast<std::size_t>(lanes);
+      values.resize(size + static_cast<std::size_t>(lanes));
       void* aligned = values.data();
       std::size_t room = values.size() * sizeof(std::int32_t);
-      std::align(static_cast<std::size_t>(lanes) * sizeof(float),
-                 mask_vectors * static_cast<std::size_t>(lanes) * sizeof(std::int32_t), aligned,
-                 room);
+      std::align(static_cast<std::size_t>(lanes) * sizeof(float), size * sizeof(std::int32_t),
+                 aligned, room);
       std::int32_t* mask = static_cast<std::int32_t*>(aligned);
-      for (std::size_t i = 0; i < mask_vectors * static_cast<std::size_t>(lanes); ++i) {
-        const std::int64_t place = static_cast<std::int64_t>(i) % pitch;
+      for (std::size_t i = 0; i < size; ++i) {
+        // The first vector is the one before the strip.
+        const std::int64_t place =
+            (static_cast<std::int64_t>(i) + layout.period * lanes - lanes) % pitch;
         mask[i] = place >= begin && place < end ? -1 : 0;
       }
-      layout.masks.push_back(mask);
+      layout.masks.push_back(mask + lanes);
     }
 
     // The kept weights, column by column.

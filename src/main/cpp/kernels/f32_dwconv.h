@@ -51,6 +51,7 @@ struct StripArgs {
 
   // Room before and behind for what taps and whole vectors read and write outside.
   float* panel;
+  float* next_panel;  // for the channel after; the same where it is large
   const PackRun* runs;
   int run_count;
   int stride;  // between the columns that are taken
@@ -65,8 +66,9 @@ struct StripArgs {
   const std::uint8_t* all_kept;    // [output channels]: no weight is zero
   const float* bias;               // [output channels]
   int groups;                      // columns of the kernel
-  const std::int32_t* const* masks;  // [groups]: null, or [period + kMostVectors, lanes], 0 or -1
-  int period;                      // vectors after which masks repeat
+  // [groups]: null, or [period + kMostVectors, lanes], 0 or -1; the vector before is there, too.
+  const std::int32_t* const* masks;
+  int period;  // vectors after which masks repeat, at least kMostVectors
   // Kernels of 3x3, 5x5 and 7x7 without stride have a form for channels with all weights: their
   // height, or 0. It loads each pixel once for all columns. Its loads begin at these offsets.
   int square;

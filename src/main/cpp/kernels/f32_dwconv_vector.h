@@ -20,6 +20,13 @@ using namespace f32_vector::TACO4J_KERNEL_NAMESPACE;
 // Sums that are finished together, so that an activation's latency is hidden.
 constexpr int kFinished = 4;
 
+// Once in a register, and not once more from memory for each product.
+#if defined(__x86_64__)
+#define TACO4J_IN_REGISTER(x) __asm__("" : "+v"(x))
+#else
+#define TACO4J_IN_REGISTER(x) __asm__("" : "+w"(x))
+#endif
+
 TACO4J_INLINE Vector masked(Vector x, const std::int32_t* mask) {
   return (Vector)((Integers)x & *reinterpret_cast<const Integers*>(mask));
 }
@@ -59,6 +66,10 @@ TACO4J_INLINE void finish(const StripArgs& a, Vector* x, int first, float* outpu
   }
   activate<kCount>(a.epilogue, x);
 #pragma GCC unroll 8
+  for (int v = 0; v < kCount; ++v) {
+    __builtin_prefetch(output + a.output_plane + start + v * kLanes, 1);  // the next channel
+  }
+#pragma GCC unroll 8
   for (int v = 0; v + 1 < kCount; ++v) store_unaligned(output + start + v * kLanes, x[v]);
   float* to = output + start + (kCount - 1) * kLanes;
   if (last == kLanes) {
@@ -85,10 +96,10 @@ void finish_rows(const StripArgs& a, float* output, const float* residual) {
 
 // Any kernel, weight by weight: kCount vectors from `first` on.
 template <int kCount>
-void list(const StripArgs& a, int channel, int first, float* output, const float* residual) {
+void list(const StripArgs& a, const float* panel, int channel, int first, float* output, const float* residual) {
   const std::uint32_t* counts = a.counts + static_cast<std::ptrdiff_t>(channel) * a.groups;
   const Entry* entry = a.entries + a.begins[channel];
-  const float* panel = a.panel + static_cast<std::ptrdiff_t>(first) * kLanes;
+  panel += static_cast<std::ptrdiff_t>(first) * kLanes;
   const std::ptrdiff_t mask_start = static_cast<std::ptrdiff_t>(first % a.period) * kLanes;
   Vector sums[kCount];
 #pragma GCC unroll 8
@@ -121,170 +132,215 @@ void list(const StripArgs& a, int channel, int first, float* output, const float
   finish<kCount>(a, sums, first, output, residual);
 }
 
-void list(const StripArgs& a, int channel, float* output, const float* residual) {
+void list(const StripArgs& a, const float* panel, int channel, float* output, const float* residual) {
   // Parts that are as long as one another: a short one would wait for its sums.
   const int parts = (a.vectors + kMostVectors - 1) / kMostVectors;
   int first = 0;
   for (int part = 0; part < parts; ++part) {
     const int count = (a.vectors - first + parts - part - 1) / (parts - part);
     switch (count) {
-      case 1: list<1>(a, channel, first, output, residual); break;
-      case 2: list<2>(a, channel, first, output, residual); break;
-      case 3: list<3>(a, channel, first, output, residual); break;
-      case 4: list<4>(a, channel, first, output, residual); break;
-      case 5: list<5>(a, channel, first, output, residual); break;
-      case 6: list<6>(a, channel, first, output, residual); break;
-      case 7: list<7>(a, channel, first, output, residual); break;
-      default: list<8>(a, channel, first, output, residual); break;
+      case 1: list<1>(a, panel, channel, first, output, residual); break;
+      case 2: list<2>(a, panel, channel, first, output, residual); break;
+      case 3: list<3>(a, panel, channel, first, output, residual); break;
+      case 4: list<4>(a, panel, channel, first, output, residual); break;
+      case 5: list<5>(a, panel, channel, first, output, residual); break;
+      case 6: list<6>(a, panel, channel, first, output, residual); break;
+      case 7: list<7>(a, panel, channel, first, output, residual); break;
+      default: list<8>(a, panel, channel, first, output, residual); break;
     }
     first += count;
   }
 }
 
-// What a kernel of all weights carries from one vector to the next.
+// A channel with all weights of a square kernel without stride, on the way over its vectors.
 template <int kSize>
-struct Carried {
-  Vector left[kSize / 2];   // sums over columns left of the middle, of the vector before
-  Vector right[kSize / 2];  // sums over columns right of it
-  Vector sum;               // all else of that vector
+struct Square {
+  static constexpr int kMiddle = kSize / 2;
+
+  const float* rows[kSize];           // where the next vector begins
+  const std::int32_t* masks[kSize];   // of the columns, for vector 0
+  Vector weights[kSize][kSize];
+  Vector bias;
+  // Of the vector before: sums over the columns left and right of the middle, and all else.
+  Vector left[kMiddle];
+  Vector right[kMiddle];
+  Vector sum;
 };
 
-// The sums over the columns of vector v; then those of the vector before are complete.
 template <int kSize, std::size_t... kIndex>
-TACO4J_INLINE Vector square_step(const StripArgs& a, const Vector (&weights)[kSize][kSize],
-                                 Vector bias, const float* panel, const std::int32_t* const* masks,
-                                 std::ptrdiff_t mask, std::ptrdiff_t mask_before,
-                                 Carried<kSize>& carried, std::index_sequence<kIndex...>) {
+TACO4J_INLINE Vector add_right(const Square<kSize>& s, const Vector* next, std::ptrdiff_t mask,
+                               std::index_sequence<kIndex...>) {
+  Vector sum = s.sum;
+  ((sum += masked(shift<static_cast<int>(kIndex) + 1>(s.right[kIndex], next[kIndex]),
+                  s.masks[kSize / 2 + 1 + kIndex] + mask)),
+   ...);
+  return sum;
+}
+
+template <int kSize, std::size_t... kIndex>
+TACO4J_INLINE Vector add_left(const Square<kSize>& s, const Vector* columns, std::ptrdiff_t mask,
+                              std::index_sequence<kIndex...>) {
   constexpr int kMiddle = kSize / 2;
+  Vector sum = columns[kMiddle];
+  ((sum += masked(shift<kLanes - kMiddle + static_cast<int>(kIndex)>(s.left[kIndex],
+                                                                    columns[kIndex]),
+                  s.masks[kIndex] + mask)),
+   ...);
+  return sum;
+}
+
+// The sums over the columns of the vector whose masks lie at `mask`; then those of the vector
+// before are complete.
+template <int kSize>
+TACO4J_INLINE Vector step(Square<kSize>& s, int vector, std::ptrdiff_t mask) {
+  constexpr int kMiddle = kSize / 2;
+  constexpr auto kSides = std::make_index_sequence<kMiddle>();
   Vector columns[kSize] = {};
-  columns[kMiddle] = bias;
+  columns[kMiddle] = s.bias;
 #pragma GCC unroll 7
   for (int y = 0; y < kSize; ++y) {
-    const Vector pixels = load_unaligned(panel + a.row_offsets[y]);
+    Vector pixels = load_unaligned(s.rows[y] + vector * kLanes);
+    TACO4J_IN_REGISTER(pixels);
 #pragma GCC unroll 7
-    for (int x = 0; x < kSize; ++x) columns[x] += weights[y][x] * pixels;
+    for (int x = 0; x < kSize; ++x) columns[x] += s.weights[y][x] * pixels;
   }
-  Vector complete = carried.sum;
-  ((complete += masked(shift<static_cast<int>(kIndex) + 1>(carried.right[kIndex],
-                                                           columns[kMiddle + 1 + kIndex]),
-                       masks[kMiddle + 1 + kIndex] + mask_before)),
-   ...);
-  Vector sum = columns[kMiddle];
-  ((sum += masked(shift<kLanes - kMiddle + static_cast<int>(kIndex)>(carried.left[kIndex],
-                                                                    columns[kIndex]),
-                  masks[kIndex] + mask)),
-   ...);
+  const Vector complete = add_right(s, columns + kMiddle + 1, mask - kLanes, kSides);
+  s.sum = add_left(s, columns, mask, kSides);
 #pragma GCC unroll 3
   for (int i = 0; i < kMiddle; ++i) {
-    carried.left[i] = columns[i];
-    carried.right[i] = columns[kMiddle + 1 + i];
+    s.left[i] = columns[i];
+    s.right[i] = columns[kMiddle + 1 + i];
   }
-  carried.sum = sum;
   return complete;
 }
 
-// All weights of a square kernel without stride.
+// The last kCount vectors from `first` on, of which nothing is right, as they end with a row.
+template <int kSize, int kCount>
+TACO4J_INLINE void last(const StripArgs& a, Square<kSize>& s, int first, std::ptrdiff_t mask,
+                        float* output, const float* residual) {
+  constexpr Vector kNothing[kSize / 2] = {};
+  Vector sums[kCount];
+#pragma GCC unroll 4
+  for (int i = 0; i + 1 < kCount; ++i) sums[i] = step(s, i + 1, mask + (i + 1) * kLanes);
+  sums[kCount - 1] = add_right(s, kNothing, mask + (kCount - 1) * kLanes,
+                               std::make_index_sequence<kSize / 2>());
+  finish<kCount>(a, sums, first, output, residual);
+}
+
 template <int kSize>
-void square(const StripArgs& a, int channel, float* output, const float* residual) {
-  constexpr int kMiddle = kSize / 2;
-  constexpr auto kSides = std::make_index_sequence<kMiddle>();
-  Vector weights[kSize][kSize];
-  const float* from = a.weights + static_cast<std::ptrdiff_t>(channel) * (kSize * kSize);
+void square(const StripArgs& a, const float* panel, int channel, float* output,
+            const float* residual) {
+  Square<kSize> s;
+  const float* weights = a.weights + static_cast<std::ptrdiff_t>(channel) * (kSize * kSize);
 #pragma GCC unroll 7
   for (int y = 0; y < kSize; ++y) {
+    s.rows[y] = panel + a.row_offsets[y];
+    s.masks[y] = a.masks[y];
 #pragma GCC unroll 7
-    for (int x = 0; x < kSize; ++x) weights[y][x] = broadcast(from[y * kSize + x]);
+    for (int x = 0; x < kSize; ++x) s.weights[y][x] = broadcast(weights[y * kSize + x]);
   }
-  const Vector bias = broadcast(a.bias[channel]);
-  const std::int32_t* masks[kSize];
-  for (int x = 0; x < kSize; ++x) masks[x] = a.masks[x];
+  s.bias = broadcast(a.bias[channel]);
+  for (int i = 0; i < kSize / 2; ++i) s.left[i] = s.right[i] = Vector{};
+  s.sum = Vector{};
+  step(s, 0, 0);
   const std::ptrdiff_t period = static_cast<std::ptrdiff_t>(a.period) * kLanes;
+  const int vectors = a.vectors;
   std::ptrdiff_t mask = 0;
-  std::ptrdiff_t mask_before = 0;
-  const float* panel = a.panel;
-  Carried<kSize> carried = {};
-  const auto step = [&] {
-    const Vector complete = square_step<kSize>(a, weights, bias, panel, masks, mask, mask_before,
-                                               carried, kSides);
-    panel += kLanes;
-    mask_before = mask;
-    mask = mask + kLanes == period ? 0 : mask + kLanes;
-    return complete;
-  };
-  step();
   int v = 0;
-  Vector sums[kFinished];
-  for (; v + kFinished < a.vectors; v += kFinished) {
+  for (; v + kFinished < vectors; v += kFinished) {
+    Vector sums[kFinished];
 #pragma GCC unroll 4
-    for (int i = 0; i < kFinished; ++i) sums[i] = step();
+    for (int i = 0; i < kFinished; ++i) sums[i] = step(s, i + 1, mask + (i + 1) * kLanes);
+    mask += kFinished * kLanes;
+    mask = mask >= period ? mask - period : mask;
+#pragma GCC unroll 7
+    for (int y = 0; y < kSize; ++y) s.rows[y] += kFinished * kLanes;
     finish<kFinished>(a, sums, v, output, residual);
   }
-  for (; v + 1 < a.vectors; ++v) {
-    sums[0] = step();
-    finish<1>(a, sums, v, output, residual);
+  switch (vectors - v) {
+    case 1: return last<kSize, 1>(a, s, v, mask, output, residual);
+    case 2: return last<kSize, 2>(a, s, v, mask, output, residual);
+    case 3: return last<kSize, 3>(a, s, v, mask, output, residual);
+    default: return last<kSize, 4>(a, s, v, mask, output, residual);
   }
-  // Nothing is right of the last vector, which ends with a row.
-  Vector complete = carried.sum;
-  const auto add_right = [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
-    ((complete += masked(shift<static_cast<int>(kIndex) + 1>(carried.right[kIndex], Vector{}),
-                         masks[kMiddle + 1 + kIndex] + mask_before)),
-     ...);
-  };
-  add_right(kSides);
-  finish<1>(a, &complete, v, output, residual);
 }
 
 // Whole vectors are stored; what that writes too far is zero, or is written again afterwards.
-void pack(const StripArgs& a, const float* plane) {
+void pack(const StripArgs& a, const float* plane, float* panel) {
+  const std::int64_t ahead = a.input_plane;  // the next channel
+  const int stride = a.stride;
   for (int r = 0; r < a.run_count; ++r) {
-    const PackRun& run = a.runs[r];
+    const PackRun run = a.runs[r];
     const float* source = plane + run.source;
-    float* to = a.panel + run.destination;
-    if (a.stride == 1) {
+    float* to = panel + run.destination;
+    if (stride == 1) {
       int i = 0;
       for (; i + kLanes <= run.count; i += kLanes) {
+        __builtin_prefetch(source + i + ahead, 0);
         store_unaligned(to + i, load_unaligned(source + i));
       }
       if (i < run.count) store_unaligned(to + i, load_first(source + i, run.count - i));
-    } else if (a.stride == 2) {
-      float* to2 = a.panel + run.destination2;
-      for (int i = 0; i < run.count; i += 2 * kLanes) {
+    } else if (stride == 2) {
+      float* to2 = panel + run.destination2;
+      int i = 0;
+      for (; i + 2 * kLanes <= run.count; i += 2 * kLanes) {
+        __builtin_prefetch(source + i + ahead, 0);
+        __builtin_prefetch(source + i + kLanes + ahead, 0);
+        const Vector low = load_unaligned(source + i);
+        const Vector high = load_unaligned(source + i + kLanes);
+        store_unaligned(to + i / 2, even_lanes(low, high));
+        store_unaligned(to2 + i / 2, odd_lanes(low, high));
+      }
+      if (i < run.count) {
         const int left = run.count - i;
-        const Vector low = left >= kLanes ? load_unaligned(source + i) : load_first(source + i, left);
-        const Vector high = left >= 2 * kLanes ? load_unaligned(source + i + kLanes)
-                            : left > kLanes    ? load_first(source + i + kLanes, left - kLanes)
-                                               : Vector{};
+        const Vector low = load_first(source + i, left < kLanes ? left : kLanes);
+        const Vector high =
+            left > kLanes ? load_first(source + i + kLanes, left - kLanes) : Vector{};
         store_unaligned(to + i / 2, even_lanes(low, high));
         store_unaligned(to2 + i / 2, odd_lanes(low, high));
       }
     } else {
-      for (int i = 0; i < run.count; ++i) to[i] = source[static_cast<std::int64_t>(i) * a.stride];
+      for (int i = 0; i < run.count; ++i) to[i] = source[static_cast<std::int64_t>(i) * stride];
     }
   }
 }
 
 void strip(const StripArgs& a) {
+  float* panel = a.panel;
+  float* next = a.next_panel;
   for (int z = 0; z < a.zero_count; ++z) {
-    std::memset(a.panel + a.zeros[z].destination, 0,
-                static_cast<std::size_t>(a.zeros[z].count) * sizeof(float));
+    const std::size_t bytes = static_cast<std::size_t>(a.zeros[z].count) * sizeof(float);
+    std::memset(panel + a.zeros[z].destination, 0, bytes);
+    if (next != panel) std::memset(next + a.zeros[z].destination, 0, bytes);
   }
+  // A small panel is filled one channel ahead: what has just been stored is not to be loaded in
+  // other pieces.
+  if (next != panel) pack(a, a.input, panel);
   for (int channel = 0; channel < a.channels; ++channel) {
-    pack(a, a.input + channel * a.input_plane);
+    if (next == panel) {
+      pack(a, a.input + channel * a.input_plane, panel);
+    } else if (channel + 1 < a.channels) {
+      pack(a, a.input + (channel + 1) * a.input_plane, next);
+    }
     for (int m = 0; m < a.multiplier; ++m) {
       const int out = channel * a.multiplier + m;
       float* output = a.output + out * a.output_plane;
       const float* residual = a.residual == nullptr ? nullptr : a.residual + out * a.output_plane;
-      if (a.square == 3 && a.all_kept[out]) {
-        square<3>(a, out, output, residual);
-      } else if (a.square == 5 && a.all_kept[out]) {
-        square<5>(a, out, output, residual);
-      } else if (a.square == 7 && a.all_kept[out]) {
-        square<7>(a, out, output, residual);
+      const int size = a.all_kept[out] ? a.square : 0;
+      if (size == 3) {
+        square<3>(a, panel, out, output, residual);
+      } else if (size == 5) {
+        square<5>(a, panel, out, output, residual);
+      } else if (size == 7) {
+        square<7>(a, panel, out, output, residual);
       } else {
-        list(a, out, output, residual);
+        list(a, panel, out, output, residual);
       }
       if (a.sums != nullptr) finish_rows(a, output, residual);
     }
+    float* const done = panel;
+    panel = next;
+    next = done;
   }
 }
 

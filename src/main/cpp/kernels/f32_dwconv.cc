@@ -61,7 +61,15 @@ struct Strip {
   int rows;
   std::vector<PackRun> runs;
   std::vector<ZeroRun> zeros;
+  std::vector<PackRun> paired_runs;
+  std::vector<ZeroRun> paired_zeros;
 };
+
+Packing packing_of(const std::vector<PackRun>& runs, int stride,
+                   const std::vector<ZeroRun>& zeros) {
+  return {runs.data(), static_cast<int>(runs.size()), stride, zeros.data(),
+          static_cast<int>(zeros.size())};
+}
 
 // What is kept for a size of image.
 struct Layout {
@@ -72,6 +80,11 @@ struct Layout {
   int period = 0;
   int square = 0;
   std::int32_t row_offsets[kMostSquare] = {};
+  int paired = 0;
+  bool odd_first = false;
+  int paired_step = 0;
+  std::int32_t paired_rows[kMostSquare] = {};
+  std::int64_t paired_floats = 0;  // of that panel
   std::int64_t margin = 0;        // floats before the panel
   std::int64_t panel_floats = 0;  // with both margins
   std::int64_t most_vectors = 0;  // of a strip
@@ -125,11 +138,13 @@ class DepthwiseConvF32 final : public SparseConv {
       const bool direct = layout->pitch == layout->output_width;
       const std::int64_t sums = direct ? 0 : (layout->most_vectors + 1) * kernels_.lanes;
       float* const scratch =
-          dwconv_scratch.floats(static_cast<std::size_t>(2 * layout->panel_floats + sums));
+          dwconv_scratch.floats(static_cast<std::size_t>(2 * layout->panel_floats +
+                                                         layout->paired_floats + sums));
 
       StripArgs args;
       args.input_plane = height * width;
       args.input = input + (image * shape_.input_channels + first) * args.input_plane;
+      args.first_source = strip.runs.empty() ? 0 : strip.runs.front().source;
       args.channels = static_cast<int>(std::min(channels, shape_.input_channels - first));
       args.multiplier = static_cast<int>(shape_.output_channels_per_group());
       args.output_plane = output_plane;
@@ -141,11 +156,8 @@ class DepthwiseConvF32 final : public SparseConv {
       args.next_panel = args.panel + (layout->panel_floats <= kSmallPanelFloats
                                           ? layout->panel_floats
                                           : 0);
-      args.runs = strip.runs.data();
-      args.run_count = static_cast<int>(strip.runs.size());
-      args.stride = static_cast<int>(shape_.stride_width);
-      args.zeros = strip.zeros.data();
-      args.zero_count = static_cast<int>(strip.zeros.size());
+      args.packing =
+          packing_of(strip.runs, static_cast<int>(shape_.stride_width), strip.zeros);
       args.counts = layout->counts.data() + out * shape_.kernel_width;
       args.begins = layout->begins.data() + out;
       args.entries = layout->entries.data();
@@ -157,13 +169,19 @@ class DepthwiseConvF32 final : public SparseConv {
       args.period = layout->period;
       args.square = layout->square;
       std::copy_n(layout->row_offsets, kMostSquare, args.row_offsets);
+      args.paired = layout->paired;
+      args.odd_first = layout->odd_first;
+      args.paired_panel = scratch + 2 * layout->panel_floats;
+      args.paired_packing = packing_of(strip.paired_runs, 1, strip.paired_zeros);
+      args.paired_step = layout->paired_step;
+      std::copy_n(layout->paired_rows, kMostSquare, args.paired_rows);
       args.rows = strip.rows;
       args.columns = static_cast<int>(layout->output_width);
       args.pitch = layout->pitch;
       args.vectors = static_cast<int>(
           divide_up((strip.rows - 1) * static_cast<std::int64_t>(args.pitch) + args.columns,
                     kernels_.lanes));
-      args.sums = direct ? nullptr : scratch + 2 * layout->panel_floats;
+      args.sums = direct ? nullptr : scratch + 2 * layout->panel_floats + layout->paired_floats;
       args.epilogue = vector_epilogue(epilogue_);
       kernels_.strip(args);
     });
@@ -360,18 +378,54 @@ class DepthwiseConvF32 final : public SparseConv {
       }
     }
 
+    const bool square = shape_.kernel_width == shape_.kernel_height &&
+                        shape_.dilation_width == 1 &&
+                        (shape_.kernel_width == 3 || shape_.kernel_width == 5 ||
+                         shape_.kernel_width == 7);
     const std::int64_t middle = shape_.kernel_width / 2;
-    if (stride_x == 1 && shape_.dilation_width == 1 &&
-        shape_.kernel_width == shape_.kernel_height &&
-        (shape_.kernel_width == 3 || shape_.kernel_width == 5 || shape_.kernel_width == 7) &&
-        shape_.pad_left == middle && shape_.pad_right == middle) {
+    if (square && stride_x == 1 && shape_.pad_left == middle && shape_.pad_right == middle) {
       layout.square = static_cast<int>(shape_.kernel_width);
       for (std::size_t y = 0; y < rows.size(); ++y) {
         layout.row_offsets[y] =
             static_cast<std::int32_t>(start_of(rows[y], columns[static_cast<std::size_t>(middle)]));
       }
     }
+    if (square && stride_x == 2) lay_out_pairs(layout, strip_rows);
     return true;
+  }
+
+  // The panel of padded rows, if it is small enough.
+  void lay_out_pairs(Layout& layout, std::int64_t strip_rows) const {
+    const std::int64_t odd = shape_.pad_left % 2;
+    // Columns that any output reads, from the even column that the first one is or follows.
+    const std::int64_t before = shape_.pad_left + odd;
+    const std::int64_t read = 2 * (layout.output_width - 1) + odd + shape_.kernel_width;
+    const std::int64_t pitch = round_up(std::max(before + layout.width, read), kernels_.lanes);
+    const std::int64_t span = (shape_.kernel_height - 1) * shape_.dilation_height + 1;
+    const std::int64_t panel_rows = (strip_rows - 1) * shape_.stride_height + span;
+    // What whole vectors read too far.
+    const std::int64_t behind = (2 + 2) * kMostLanes;
+    layout.paired_floats = round_up(panel_rows * pitch + behind, kMostLanes);
+    if (layout.paired_floats > 2 * kPanelFloats) {
+      layout.paired_floats = 0;
+      return;
+    }
+    layout.paired = static_cast<int>(shape_.kernel_width);
+    layout.odd_first = odd == 1;
+    layout.paired_step = static_cast<int>(shape_.stride_height * pitch);
+    for (std::int64_t y = 0; y < shape_.kernel_height; ++y) {
+      layout.paired_rows[y] = static_cast<std::int32_t>(y * shape_.dilation_height * pitch);
+    }
+    for (Strip& strip : layout.strips) {
+      strip.paired_zeros.push_back({0, static_cast<std::int32_t>(layout.paired_floats)});
+      for (std::int64_t i = 0; i < panel_rows; ++i) {
+        const std::int64_t row = strip.first_row * shape_.stride_height - shape_.pad_top + i;
+        if (row < 0 || row >= layout.height) continue;
+        strip.paired_runs.push_back({row * layout.width,
+                                     static_cast<std::int32_t>(i * pitch + before), 0,
+                                     static_cast<std::int32_t>(layout.width)});
+      }
+    }
   }
 
   const SparseConv& scalar() const {

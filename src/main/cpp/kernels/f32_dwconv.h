@@ -39,10 +39,20 @@ struct ZeroRun {
   std::int32_t destination, count;
 };
 
+// How a panel is filled from an input plane.
+struct Packing {
+  const PackRun* runs;
+  int run_count;
+  int stride;  // between the columns that are taken
+  const ZeroRun* zeros;
+  int zero_count;
+};
+
 // A strip of several channels.
 struct StripArgs {
   const float* input;        // the plane of the first input channel
   std::int64_t input_plane;  // floats from one channel to the next
+  std::int64_t first_source;  // floats from the start of a plane to what comes into the panel
   int channels;              // of the input
   int multiplier;            // output channels for each of them
   float* output;             // the strip's first pixel in the plane of the first output channel
@@ -52,11 +62,7 @@ struct StripArgs {
   // Room before and behind for what taps and whole vectors read and write outside.
   float* panel;
   float* next_panel;  // for the channel after; the same where it is large
-  const PackRun* runs;
-  int run_count;
-  int stride;  // between the columns that are taken
-  const ZeroRun* zeros;
-  int zero_count;
+  Packing packing;
 
   // From the first output channel on.
   const std::uint32_t* counts;     // [output channels, groups]: entries
@@ -73,6 +79,17 @@ struct StripArgs {
   // height, or 0. It loads each pixel once for all columns. Its loads begin at these offsets.
   int square;
   std::int32_t row_offsets[7];
+
+  // Kernels of these sizes with a horizontal stride of 2 have one, too: its height, or 0. Its panel
+  // is the padded rows. Columns of the kernel make pairs of an even and an odd column of the image.
+  int paired;
+  bool odd_first;  // the first column of the kernel has no partner, and is odd; else the last one,
+                   // and is even
+  float* paired_panel;
+  Packing paired_packing;
+  int paired_step;              // floats from one row of the strip to the next
+  std::int32_t paired_rows[7];  // where each row of the kernel begins for the strip's first row, at
+                                // the even column that its first column is or follows
 
   int vectors;        // of the strip
   int rows, columns;  // of the strip, in the output

@@ -46,6 +46,12 @@ TACO4J_INLINE Vector shift(Vector a, Vector b) {
   return shift<kAmount>(a, b, std::make_integer_sequence<int, kLanes>());
 }
 
+// What the next channel's panel will be filled from. It is asked for while this one is computed:
+// nothing else is loaded from outside of the first-level cache then.
+TACO4J_INLINE const float* ahead_of(const StripArgs& a, int out) {
+  return a.input + (out / a.multiplier + 1) * a.input_plane + a.first_source;
+}
+
 // The vectors [first, first + kCount) of the strip go to the output, or wait in `sums`.
 template <int kCount>
 TACO4J_INLINE void finish(const StripArgs& a, Vector* x, int first, float* output,
@@ -158,6 +164,7 @@ struct Square {
   static constexpr int kMiddle = kSize / 2;
 
   const float* rows[kSize];           // where the next vector begins
+  const float* ahead;                 // what is asked for meanwhile
   const std::int32_t* masks[kSize];   // of the columns, for vector 0
   Vector weights[kSize][kSize];
   Vector bias;
@@ -195,6 +202,7 @@ template <int kSize>
 TACO4J_INLINE Vector step(Square<kSize>& s, int vector, std::ptrdiff_t mask) {
   constexpr int kMiddle = kSize / 2;
   constexpr auto kSides = std::make_index_sequence<kMiddle>();
+  __builtin_prefetch(s.ahead + vector * kLanes, 0);
   Vector columns[kSize] = {};
   columns[kMiddle] = s.bias;
 #pragma GCC unroll 7
@@ -240,6 +248,7 @@ void square(const StripArgs& a, const float* panel, int channel, float* output,
     for (int x = 0; x < kSize; ++x) s.weights[y][x] = broadcast(weights[y * kSize + x]);
   }
   s.bias = broadcast(a.bias[channel]);
+  s.ahead = ahead_of(a, channel);
   for (int i = 0; i < kSize / 2; ++i) s.left[i] = s.right[i] = Vector{};
   s.sum = Vector{};
   step(s, 0, 0);
@@ -255,6 +264,7 @@ void square(const StripArgs& a, const float* panel, int channel, float* output,
     mask = mask >= period ? mask - period : mask;
 #pragma GCC unroll 7
     for (int y = 0; y < kSize; ++y) s.rows[y] += kFinished * kLanes;
+    s.ahead += kFinished * kLanes;
     finish<kFinished>(a, sums, v, output, residual);
   }
   switch (vectors - v) {
@@ -265,18 +275,100 @@ void square(const StripArgs& a, const float* panel, int channel, float* output,
   }
 }
 
+// The floats of two neighbouring columns in turn.
+TACO4J_INLINE Vector broadcast_pair(const float* p) {
+  typedef std::int64_t Pairs __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+  std::int64_t pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return (Vector)(pair - Pairs{});
+}
+
+// A row of a strip with a horizontal stride of 2. Even and odd columns of the image are multiplied
+// side by side, each lane with the weight of its own column, and come together at the end.
+template <int kSize, bool kOddFirst, bool kHalf>
+TACO4J_INLINE Vector paired_sums(const float* const (&rows)[kSize],
+                                 const Vector (&pairs)[kSize][kSize / 2],
+                                 const Vector (&single)[kSize], Vector bias, int column) {
+  // Input columns, from column 0 on, of the pairs and of the column that stands alone.
+  constexpr int kFirstPair = kOddFirst ? 2 : 0;
+  constexpr int kSingle = kOddFirst ? 0 : kSize - 1;
+  Vector low{}, high{}, low_single{}, high_single{};
+#pragma GCC unroll 7
+  for (int y = 0; y < kSize; ++y) {
+    const float* const from = rows[y] + 2 * column;
+#pragma GCC unroll 3
+    for (int x = 0; x < kSize / 2; ++x) {
+      low += pairs[y][x] * load_unaligned(from + kFirstPair + 2 * x);
+      if (!kHalf) high += pairs[y][x] * load_unaligned(from + kFirstPair + 2 * x + kLanes);
+    }
+    low_single += single[y] * load_unaligned(from + kSingle);
+    if (!kHalf) high_single += single[y] * load_unaligned(from + kSingle + kLanes);
+  }
+  const Vector low_alone = low + low_single;
+  const Vector high_alone = high + high_single;
+  const Vector even = kOddFirst ? even_lanes(low, high) : even_lanes(low_alone, high_alone);
+  const Vector odd = kOddFirst ? odd_lanes(low_alone, high_alone) : odd_lanes(low, high);
+  return bias + even + odd;
+}
+
+template <int kSize, bool kOddFirst>
+void paired(const StripArgs& a, int channel, float* output, const float* residual) {
+  const float* weights = a.weights + static_cast<std::ptrdiff_t>(channel) * (kSize * kSize);
+  Vector pairs[kSize][kSize / 2];
+  Vector single[kSize];
+#pragma GCC unroll 7
+  for (int y = 0; y < kSize; ++y) {
+#pragma GCC unroll 3
+    for (int x = 0; x < kSize / 2; ++x) {
+      pairs[y][x] = broadcast_pair(weights + y * kSize + 2 * x + (kOddFirst ? 1 : 0));
+    }
+    single[y] = broadcast(weights[y * kSize + (kOddFirst ? 0 : kSize - 1)]);
+  }
+  const Vector bias = broadcast(a.bias[channel]);
+  const float* rows[kSize];
+#pragma GCC unroll 7
+  for (int y = 0; y < kSize; ++y) rows[y] = a.paired_panel + a.paired_rows[y];
+  const int columns = a.columns;
+  const int step = a.paired_step;
+  const float* ahead = ahead_of(a, channel);
+  for (int r = 0; r < a.rows; ++r) {
+    for (int c = 0; c < columns; c += kLanes) {
+      const int count = columns - c < kLanes ? columns - c : kLanes;
+      for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead + i * kLanes, 0);
+      ahead += 4 * kLanes;
+      Vector x = count <= kLanes / 2
+                     ? paired_sums<kSize, kOddFirst, true>(rows, pairs, single, bias, c)
+                     : paired_sums<kSize, kOddFirst, false>(rows, pairs, single, bias, c);
+      if (residual != nullptr) x += load_first(residual + c, count);
+      activate<1>(a.epilogue, &x);
+      store_first(output + c, x, count);
+    }
+#pragma GCC unroll 7
+    for (int y = 0; y < kSize; ++y) rows[y] += step;
+    output += columns;
+    if (residual != nullptr) residual += columns;
+  }
+}
+
+template <int kSize>
+void paired(const StripArgs& a, int channel, float* output, const float* residual) {
+  if (a.odd_first) {
+    paired<kSize, true>(a, channel, output, residual);
+  } else {
+    paired<kSize, false>(a, channel, output, residual);
+  }
+}
+
 // Whole vectors are stored; what that writes too far is zero, or is written again afterwards.
-void pack(const StripArgs& a, const float* plane, float* panel) {
-  const std::int64_t ahead = a.input_plane;  // the next channel
-  const int stride = a.stride;
-  for (int r = 0; r < a.run_count; ++r) {
-    const PackRun run = a.runs[r];
+void pack(const Packing& packing, const float* plane, float* panel) {
+  const int stride = packing.stride;
+  for (int r = 0; r < packing.run_count; ++r) {
+    const PackRun run = packing.runs[r];
     const float* source = plane + run.source;
     float* to = panel + run.destination;
     if (stride == 1) {
       int i = 0;
       for (; i + kLanes <= run.count; i += kLanes) {
-        __builtin_prefetch(source + i + ahead, 0);
         store_unaligned(to + i, load_unaligned(source + i));
       }
       if (i < run.count) store_unaligned(to + i, load_first(source + i, run.count - i));
@@ -284,8 +376,6 @@ void pack(const StripArgs& a, const float* plane, float* panel) {
       float* to2 = panel + run.destination2;
       int i = 0;
       for (; i + 2 * kLanes <= run.count; i += 2 * kLanes) {
-        __builtin_prefetch(source + i + ahead, 0);
-        __builtin_prefetch(source + i + kLanes + ahead, 0);
         const Vector low = load_unaligned(source + i);
         const Vector high = load_unaligned(source + i + kLanes);
         store_unaligned(to + i / 2, even_lanes(low, high));
@@ -305,39 +395,66 @@ void pack(const StripArgs& a, const float* plane, float* panel) {
   }
 }
 
+void clear(const Packing& packing, float* panel) {
+  for (int z = 0; z < packing.zero_count; ++z) {
+    std::memset(panel + packing.zeros[z].destination, 0,
+                static_cast<std::size_t>(packing.zeros[z].count) * sizeof(float));
+  }
+}
+
+// One output channel, from whichever panel suits its weights.
+void convolve(const StripArgs& a, const float* panel, int out) {
+  float* output = a.output + out * a.output_plane;
+  const float* residual = a.residual == nullptr ? nullptr : a.residual + out * a.output_plane;
+  const int square_size = a.all_kept[out] ? a.square : 0;
+  const int paired_size = a.all_kept[out] ? a.paired : 0;
+  if (paired_size == 3) return paired<3>(a, out, output, residual);
+  if (paired_size == 5) return paired<5>(a, out, output, residual);
+  if (paired_size == 7) return paired<7>(a, out, output, residual);
+  if (square_size == 3) {
+    square<3>(a, panel, out, output, residual);
+  } else if (square_size == 5) {
+    square<5>(a, panel, out, output, residual);
+  } else if (square_size == 7) {
+    square<7>(a, panel, out, output, residual);
+  } else {
+    list(a, panel, out, output, residual);
+  }
+  if (a.sums != nullptr) finish_rows(a, output, residual);
+}
+
+// Whether any output channel of an input channel needs the panel, or the one for pairs.
+TACO4J_INLINE bool needs(const StripArgs& a, int channel, bool pairs) {
+  if (a.paired == 0) return !pairs;
+  for (int m = 0; m < a.multiplier; ++m) {
+    if ((a.all_kept[channel * a.multiplier + m] != 0) == pairs) return true;
+  }
+  return false;
+}
+
 void strip(const StripArgs& a) {
   float* panel = a.panel;
   float* next = a.next_panel;
-  for (int z = 0; z < a.zero_count; ++z) {
-    const std::size_t bytes = static_cast<std::size_t>(a.zeros[z].count) * sizeof(float);
-    std::memset(panel + a.zeros[z].destination, 0, bytes);
-    if (next != panel) std::memset(next + a.zeros[z].destination, 0, bytes);
-  }
+  clear(a.packing, panel);
+  if (next != panel) clear(a.packing, next);
+  if (a.paired > 0) clear(a.paired_packing, a.paired_panel);
+  const auto fill = [&](int channel, float* where) {
+    const float* plane = a.input + channel * a.input_plane;
+    if (needs(a, channel, false)) pack(a.packing, plane, where);
+  };
   // A small panel is filled one channel ahead: what has just been stored is not to be loaded in
   // other pieces.
-  if (next != panel) pack(a, a.input, panel);
+  if (next != panel) fill(0, panel);
   for (int channel = 0; channel < a.channels; ++channel) {
     if (next == panel) {
-      pack(a, a.input + channel * a.input_plane, panel);
+      fill(channel, panel);
     } else if (channel + 1 < a.channels) {
-      pack(a, a.input + (channel + 1) * a.input_plane, next);
+      fill(channel + 1, next);
     }
-    for (int m = 0; m < a.multiplier; ++m) {
-      const int out = channel * a.multiplier + m;
-      float* output = a.output + out * a.output_plane;
-      const float* residual = a.residual == nullptr ? nullptr : a.residual + out * a.output_plane;
-      const int size = a.all_kept[out] ? a.square : 0;
-      if (size == 3) {
-        square<3>(a, panel, out, output, residual);
-      } else if (size == 5) {
-        square<5>(a, panel, out, output, residual);
-      } else if (size == 7) {
-        square<7>(a, panel, out, output, residual);
-      } else {
-        list(a, panel, out, output, residual);
-      }
-      if (a.sums != nullptr) finish_rows(a, output, residual);
+    if (needs(a, channel, true)) {
+      pack(a.paired_packing, a.input + channel * a.input_plane, a.paired_panel);
     }
+    for (int m = 0; m < a.multiplier; ++m) convolve(a, panel, channel * a.multiplier + m);
     float* const done = panel;
     panel = next;
     next = done;

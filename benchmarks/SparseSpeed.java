@@ -20,11 +20,14 @@ import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.Predicate;
+import org.taco4j.export.LayerNormalizations;
 import org.taco4j.export.SparseOperators;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -35,11 +38,14 @@ import org.taco4j.runtime.OperatorLibrary;
 /**
  * A pruned model with sparse operators against the same model, dense, in ONNX Runtime: in turns in
  * one process, in CPU time on one thread. Speed only: weights are pruned by magnitude, and those of
- * ResNet-50 are random.
+ * ResNet-50 and DeiT-Base are random.
  *
- * <p>Arguments: {@code resnet50} or a model file; sparsities, such as {@code 0.8,0.9}; {@code
- * unstructured} or {@code rows4}; batch; threads; rounds. All layers are pruned but the first, the
- * last and those with groups. Run from the repository root after {@code mvn package}: {@code java
+ * <p>Arguments: {@code resnet50}, {@code deit-base} or a model file; sparsities, such as {@code
+ * 0.8,0.9}; {@code unstructured} or {@code rows4}; batch; threads; rounds; which layers become
+ * operators of the library, any of {@code pruned} (the default), {@code convolutions} (also those
+ * without zeros: depthwise ones and the first) and {@code all} (layer normalizations, too), such as
+ * {@code pruned,convolutions}. All layers are pruned but the first, the last and those with groups.
+ * Run from the repository root after {@code mvn package}: {@code java
  * --enable-native-access=ALL-UNNAMED -cp "target/classes:target/lib/*" benchmarks/SparseSpeed.java
  * resnet50 0.8,0.9 unstructured 1 1 30}.
  */
@@ -54,32 +60,55 @@ public final class SparseSpeed {
     int batch = Integer.parseInt(arguments[3]);
     int threads = Integer.parseInt(arguments[4]);
     int rounds = Integer.parseInt(arguments[5]);
+    List<String> choices = List.of((arguments.length > 6 ? arguments[6] : "pruned").split(","));
+    Network built =
+        switch (network) {
+          case "resnet50" -> new ResNet50();
+          case "deit-base" -> new DeitBase();
+          default -> null;
+        };
     Path file = Path.of(network);
-    if (network.equals("resnet50")) {
-      file = Files.createTempFile("resnet50", ".onnx");
-      Files.write(file, new ResNet50().build(batch));
+    if (built != null) {
+      file = Files.createTempFile(network, ".onnx");
+      Files.write(file, built.build(batch));
     }
     for (String sparsity : arguments[1].split(",")) {
       OnnxModel dense = OnnxModel.read(file);
       int pruned = prune(dense, Double.parseDouble(sparsity), mask.equals("rows4") ? 4 : 1);
-      OnnxModel sparse = dense.copy();
-      SparseOperators.Outcome outcome =
-          SparseOperators.rewrite(sparse, SparseOperators.sparserThan(sparse, 0.3));
+      List<byte[]> sparse = new ArrayList<>();
+      for (String choice : choices) {
+        OnnxModel model = dense.copy();
+        rewrite(model, choice);
+        sparse.add(model.toBytes());
+      }
       String title =
           String.format(
               Locale.ROOT,
-              "%s, %s zeros, %s, batch %d, %d threads, %d of %d pruned layers rewritten",
+              "%s, %s zeros, %s, batch %d, %d threads, %d layers pruned",
               network.replaceAll(".*/", ""),
               sparsity,
               mask,
               batch,
               threads,
-              outcome.rewritten().size(),
               pruned);
-      compare(title, dense.toBytes(), sparse.toBytes(), batch, threads, rounds);
+      compare(title, choices, dense.toBytes(), sparse, batch, threads, rounds);
     }
-    if (network.equals("resnet50")) {
+    if (built != null) {
       Files.delete(file);
+    }
+  }
+
+  private static void rewrite(OnnxModel model, String choice) {
+    Predicate<Layer> sparse = SparseOperators.sparserThan(model, 0.3);
+    switch (choice) {
+      case "pruned" -> SparseOperators.rewrite(model, sparse);
+      case "convolutions", "all" -> {
+        SparseOperators.rewrite(model, sparse.or(layer -> layer.opType().equals("Conv")));
+        if (choice.equals("all")) {
+          LayerNormalizations.rewrite(model);
+        }
+      }
+      default -> throw new IllegalArgumentException(choice);
     }
   }
 
@@ -112,13 +141,24 @@ public final class SparseSpeed {
   }
 
   private static void compare(
-      String title, byte[] dense, byte[] sparse, int batch, int threads, int rounds)
+      String title,
+      List<String> choices,
+      byte[] dense,
+      List<byte[]> sparse,
+      int batch,
+      int threads,
+      int rounds)
       throws OrtException {
-    try (OrtSession denseSession = open(dense, threads);
-        OrtSession sparseSession = open(sparse, threads)) {
-      String name = denseSession.getInputNames().iterator().next();
+    List<OrtSession> sessions = new ArrayList<>();
+    try {
+      sessions.add(open(dense, threads));
+      for (byte[] model : sparse) {
+        sessions.add(open(model, threads));
+      }
+      String name = sessions.getFirst().getInputNames().iterator().next();
       long[] shape =
-          ((ai.onnxruntime.TensorInfo) denseSession.getInputInfo().get(name).getInfo()).getShape();
+          ((ai.onnxruntime.TensorInfo) sessions.getFirst().getInputInfo().get(name).getInfo())
+              .getShape();
       shape[0] = batch;
       float[] values = new float[(int) Arrays.stream(shape).reduce(1, (a, b) -> a * b)];
       Random random = new Random(3);
@@ -129,47 +169,75 @@ public final class SparseSpeed {
           OnnxTensor.createTensor(
               OrtEnvironment.getEnvironment(), FloatBuffer.wrap(values), shape)) {
         Map<String, OnnxTensor> feeds = Map.of(name, input);
-        float[] expected = output(denseSession, feeds);
-        float[] actual = output(sparseSession, feeds);
-        double error = 0;
-        double norm = 0;
-        for (int i = 0; i < expected.length; i++) {
-          error += Math.pow(expected[i] - actual[i], 2);
-          norm += Math.pow(expected[i], 2);
-        }
-        // Some fifty layers, each of which rounds to 1e-6 or so.
-        if (!(Math.sqrt(error / norm) < 1e-4)) {
-          throw new IllegalStateException(title + ": results differ, " + Math.sqrt(error / norm));
-        }
-        double[][] times = new double[3][rounds];
-        for (int round = -3; round < rounds; round++) {
-          double denseTime = time(denseSession, feeds, threads);
-          double sparseTime = time(sparseSession, feeds, threads);
-          if (round >= 0) {
-            times[0][round] = denseTime;
-            times[1][round] = sparseTime;
-            times[2][round] = denseTime / sparseTime;
+        double[] differences = new double[sessions.size()];
+        float[] expected = output(sessions.getFirst(), feeds);
+        for (int i = 1; i < differences.length; i++) {
+          differences[i] = difference(expected, output(sessions.get(i), feeds));
+          // Some fifty layers, each of which rounds to 1e-6 or so.
+          if (!(differences[i] < 1e-4)) {
+            throw new IllegalStateException(title + ": results differ, " + differences[i]);
           }
         }
-        for (double[] each : times) {
-          Arrays.sort(each);
+        double[][] times = new double[sessions.size()][rounds];
+        for (int round = -3; round < rounds; round++) {
+          for (int i = 0; i < times.length; i++) {
+            double time = time(sessions.get(i), feeds, threads);
+            if (round >= 0) {
+              times[i][round] = time;
+            }
+          }
         }
-        System.out.printf(
-            Locale.ROOT,
-            "%s: dense %.2f ms (least %.2f), sparse %.2f ms (least %.2f); ratio %.2f (5th to 95th"
-                + " percentile %.2f to %.2f), of the least %.2f; relative difference %.1e%n",
-            title,
-            times[0][rounds / 2],
-            times[0][0],
-            times[1][rounds / 2],
-            times[1][0],
-            times[2][rounds / 2],
-            times[2][rounds / 20],
-            times[2][rounds - 1 - rounds / 20],
-            times[0][0] / times[1][0],
-            Math.sqrt(error / norm));
+        for (int i = 1; i < times.length; i++) {
+          report(title + ", " + choices.get(i - 1), times[0], times[i], differences[i]);
+        }
+      }
+    } finally {
+      for (OrtSession session : sessions) {
+        session.close();
       }
     }
+  }
+
+  /** Of the results, relative to the size of what is expected. */
+  private static double difference(float[] expected, float[] actual) {
+    double error = 0;
+    double norm = 0;
+    for (int i = 0; i < expected.length; i++) {
+      error += Math.pow(expected[i] - actual[i], 2);
+      norm += Math.pow(expected[i], 2);
+    }
+    return Math.sqrt(error / norm);
+  }
+
+  private static void report(String title, double[] dense, double[] sparse, double difference) {
+    int rounds = dense.length;
+    double[] ratios = new double[rounds];
+    for (int i = 0; i < rounds; i++) {
+      ratios[i] = dense[i] / sparse[i];
+    }
+    double[] a = sorted(dense);
+    double[] b = sorted(sparse);
+    double[] r = sorted(ratios);
+    System.out.printf(
+        Locale.ROOT,
+        "%s: dense %.2f ms (least %.2f), sparse %.2f ms (least %.2f); ratio %.2f (5th to 95th"
+            + " percentile %.2f to %.2f), of the least %.2f; relative difference %.1e%n",
+        title,
+        a[rounds / 2],
+        a[0],
+        b[rounds / 2],
+        b[0],
+        r[rounds / 2],
+        r[rounds / 20],
+        r[rounds - 1 - rounds / 20],
+        a[0] / b[0],
+        difference);
+  }
+
+  private static double[] sorted(double[] values) {
+    double[] copy = values.clone();
+    Arrays.sort(copy);
+    return copy;
   }
 
   private static OrtSession open(byte[] model, int threads) throws OrtException {
@@ -199,12 +267,87 @@ public final class SparseSpeed {
     return (end - start) / 1e6;
   }
 
-  /** ResNet-50 as it is exported with its batch normalisations folded; random weights. */
-  private static final class ResNet50 {
-    private final GraphProto.Builder graph = GraphProto.newBuilder().setName("resnet50");
+  /** A model built in code, with random weights. */
+  private abstract static class Network {
+    final GraphProto.Builder graph = GraphProto.newBuilder().setName("network");
     private final Random random = new Random(1);
 
-    byte[] build(int batch) {
+    abstract void add(int batch);
+
+    final byte[] build(int batch) {
+      add(batch);
+      return ModelProto.newBuilder()
+          .setIrVersion(8)
+          .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(17))
+          .setGraph(graph)
+          .build()
+          .toByteArray();
+    }
+
+    final String node(
+        String operator, String output, List<String> inputs, AttributeProto... attributes) {
+      graph.addNode(
+          NodeProto.newBuilder()
+              .setOpType(operator)
+              .setName(output)
+              .addAllInput(inputs)
+              .addOutput(output)
+              .addAllAttribute(Arrays.asList(attributes)));
+      return output;
+    }
+
+    final String floats(String name, double deviation, long... dims) {
+      int count = (int) Arrays.stream(dims).reduce(1, (a, b) -> a * b);
+      ByteBuffer bytes = ByteBuffer.allocate(4 * count).order(ByteOrder.LITTLE_ENDIAN);
+      while (bytes.hasRemaining()) {
+        bytes.putFloat((float) (deviation * random.nextGaussian()));
+      }
+      TensorProto.Builder tensor =
+          TensorProto.newBuilder()
+              .setName(name)
+              .setDataType(TensorProto.DataType.FLOAT_VALUE)
+              .setRawData(ByteString.copyFrom(bytes.flip()));
+      Arrays.stream(dims).forEach(tensor::addDims);
+      graph.addInitializer(tensor);
+      return name;
+    }
+
+    static AttributeProto ints(String name, long... values) {
+      AttributeProto.Builder attribute =
+          AttributeProto.newBuilder().setName(name).setType(AttributeProto.AttributeType.INTS);
+      Arrays.stream(values).forEach(attribute::addInts);
+      return attribute.build();
+    }
+
+    static AttributeProto number(String name, long value) {
+      return AttributeProto.newBuilder()
+          .setName(name)
+          .setType(AttributeProto.AttributeType.INT)
+          .setI(value)
+          .build();
+    }
+
+    static ValueInfoProto info(String name, long... dims) {
+      TensorShapeProto.Builder shape = TensorShapeProto.newBuilder();
+      for (long dim : dims) {
+        shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(dim));
+      }
+      return ValueInfoProto.newBuilder()
+          .setName(name)
+          .setType(
+              TypeProto.newBuilder()
+                  .setTensorType(
+                      TypeProto.Tensor.newBuilder()
+                          .setElemType(TensorProto.DataType.FLOAT_VALUE)
+                          .setShape(shape)))
+          .build();
+    }
+  }
+
+  /** ResNet-50 as it is exported with its batch normalisations folded. */
+  private static final class ResNet50 extends Network {
+    @Override
+    void add(int batch) {
       graph.addInput(info("image", batch, 3, 224, 224));
       graph.addOutput(info("logits", batch, 1000));
       String x = relu(conv("image", 3, 64, 7, 2));
@@ -234,12 +377,6 @@ public final class SparseSpeed {
       node("Flatten", "features", List.of("average"));
       floats("classifier", 0.02, 1000, channels);
       node("Gemm", "logits", List.of("features", "classifier"), number("transB", 1));
-      return ModelProto.newBuilder()
-          .setIrVersion(8)
-          .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(17))
-          .setGraph(graph)
-          .build()
-          .toByteArray();
     }
 
     private String conv(String x, int in, int out, int kernel, int stride) {
@@ -259,63 +396,116 @@ public final class SparseSpeed {
     private String relu(String x) {
       return node("Relu", x + ".relu", List.of(x));
     }
+  }
 
-    private String node(
-        String operator, String output, List<String> inputs, AttributeProto... attributes) {
-      graph.addNode(
-          NodeProto.newBuilder()
-              .setOpType(operator)
-              .setName(output)
-              .addAllInput(inputs)
-              .addOutput(output)
-              .addAllAttribute(Arrays.asList(attributes)));
-      return output;
+  /** DeiT-Base (ViT-B/16) as it is exported: twelve blocks of 768 features, 197 tokens. */
+  private static final class DeitBase extends Network {
+    private static final int FEATURES = 768;
+    private static final int HEADS = 12;
+    private static final int TOKENS = 197;
+
+    @Override
+    void add(int batch) {
+      graph.addInput(info("image", batch, 3, 224, 224));
+      graph.addOutput(info("logits", batch, 1000));
+      floats("patch.weight", 0.03, FEATURES, 3, 16, 16);
+      floats("patch.bias", 0.01, FEATURES);
+      node(
+          "Conv",
+          "patches",
+          List.of("image", "patch.weight", "patch.bias"),
+          ints("kernel_shape", 16, 16),
+          ints("strides", 16, 16));
+      String x = reshape("patches", "patches.flat", batch, FEATURES, TOKENS - 1);
+      x = node("Transpose", "patches.tokens", List.of(x), ints("perm", 0, 2, 1));
+      floats("cls", 1, batch, 1, FEATURES);
+      x = node("Concat", "tokens", List.of("cls", x), number("axis", 1));
+      x = node("Add", "embedded", List.of(x, floats("positions", 1, 1, TOKENS, FEATURES)));
+      for (int block = 0; block < 12; block++) {
+        String at = "block" + block + ".";
+        String y = attention(at, norm(at + "norm1", x), batch);
+        x = node("Add", at + "attended", List.of(x, y));
+        y = linear(at + "fc1", norm(at + "norm2", x), FEATURES, 4 * FEATURES);
+        y = linear(at + "fc2", gelu(y), 4 * FEATURES, FEATURES);
+        x = node("Add", at + "sum", List.of(x, y));
+      }
+      x = norm("norm", x);
+      integers("first", new long[0], 0);
+      x = node("Gather", "class", List.of(x, "first"), number("axis", 1));
+      floats("head.weight", 0.03, 1000, FEATURES);
+      floats("head.bias", 0.01, 1000);
+      node("Gemm", "logits", List.of(x, "head.weight", "head.bias"), number("transB", 1));
     }
 
-    private void floats(String name, double deviation, long... dims) {
-      int count = (int) Arrays.stream(dims).reduce(1, (a, b) -> a * b);
-      ByteBuffer bytes = ByteBuffer.allocate(4 * count).order(ByteOrder.LITTLE_ENDIAN);
-      while (bytes.hasRemaining()) {
-        bytes.putFloat((float) (deviation * random.nextGaussian()));
+    private String attention(String at, String x, int batch) {
+      int size = FEATURES / HEADS;
+      String qkv = linear(at + "qkv", x, FEATURES, 3 * FEATURES);
+      qkv = reshape(qkv, at + "qkv.heads", batch, TOKENS, 3, HEADS, size);
+      qkv = node("Transpose", at + "heads", List.of(qkv), ints("perm", 2, 0, 3, 1, 4));
+      List<String> parts = new ArrayList<>();
+      for (int i = 0; i < 3; i++) {
+        integers(at + "index" + i, new long[0], i);
+        parts.add(
+            node("Gather", at + "part" + i, List.of(qkv, at + "index" + i), number("axis", 0)));
       }
-      TensorProto.Builder tensor =
+      scalar(at + "scale", (float) (1 / Math.sqrt(size)));
+      String q = node("Mul", at + "scaled", List.of(parts.get(0), at + "scale"));
+      String k = node("Transpose", at + "keys", List.of(parts.get(1)), ints("perm", 0, 1, 3, 2));
+      String scores = node("MatMul", at + "scores", List.of(q, k));
+      String weights = node("Softmax", at + "weights", List.of(scores), number("axis", -1));
+      String y = node("MatMul", at + "values", List.of(weights, parts.get(2)));
+      y = node("Transpose", at + "joined", List.of(y), ints("perm", 0, 2, 1, 3));
+      y = reshape(y, at + "joined.flat", batch, TOKENS, FEATURES);
+      return linear(at + "proj", y, FEATURES, FEATURES);
+    }
+
+    private String linear(String name, String x, int in, int out) {
+      floats(name + ".weight", 1 / Math.sqrt(in), in, out);
+      floats(name + ".bias", 0.01, out);
+      node("MatMul", name + ".product", List.of(x, name + ".weight"));
+      return node("Add", name, List.of(name + ".bias", name + ".product"));
+    }
+
+    private String norm(String name, String x) {
+      floats(name + ".scale", 1, FEATURES);
+      floats(name + ".bias", 0.1, FEATURES);
+      return node(
+          "LayerNormalization",
+          name,
+          List.of(x, name + ".scale", name + ".bias"),
+          number("axis", -1));
+    }
+
+    private String gelu(String x) {
+      scalar(x + ".sqrt2", (float) Math.sqrt(2));
+      scalar(x + ".one", 1);
+      scalar(x + ".half", 0.5f);
+      String erf =
+          node("Erf", x + ".erf", List.of(node("Div", x + ".d", List.of(x, x + ".sqrt2"))));
+      String gate = node("Add", x + ".gate", List.of(erf, x + ".one"));
+      String twice = node("Mul", x + ".twice", List.of(x, gate));
+      return node("Mul", x + ".gelu", List.of(twice, x + ".half"));
+    }
+
+    private String reshape(String x, String name, long... dims) {
+      integers(name + ".shape", new long[] {dims.length}, dims);
+      return node("Reshape", name, List.of(x, name + ".shape"));
+    }
+
+    private void scalar(String name, float value) {
+      graph.addInitializer(
           TensorProto.newBuilder()
               .setName(name)
               .setDataType(TensorProto.DataType.FLOAT_VALUE)
-              .setRawData(ByteString.copyFrom(bytes.flip()));
+              .addFloatData(value));
+    }
+
+    private void integers(String name, long[] dims, long... values) {
+      TensorProto.Builder tensor =
+          TensorProto.newBuilder().setName(name).setDataType(TensorProto.DataType.INT64_VALUE);
       Arrays.stream(dims).forEach(tensor::addDims);
+      Arrays.stream(values).forEach(tensor::addInt64Data);
       graph.addInitializer(tensor);
-    }
-
-    private static AttributeProto ints(String name, long... values) {
-      AttributeProto.Builder attribute =
-          AttributeProto.newBuilder().setName(name).setType(AttributeProto.AttributeType.INTS);
-      Arrays.stream(values).forEach(attribute::addInts);
-      return attribute.build();
-    }
-
-    private static AttributeProto number(String name, long value) {
-      return AttributeProto.newBuilder()
-          .setName(name)
-          .setType(AttributeProto.AttributeType.INT)
-          .setI(value)
-          .build();
-    }
-
-    private static ValueInfoProto info(String name, long... dims) {
-      TensorShapeProto.Builder shape = TensorShapeProto.newBuilder();
-      for (long dim : dims) {
-        shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(dim));
-      }
-      return ValueInfoProto.newBuilder()
-          .setName(name)
-          .setType(
-              TypeProto.newBuilder()
-                  .setTensorType(
-                      TypeProto.Tensor.newBuilder()
-                          .setElemType(TensorProto.DataType.FLOAT_VALUE)
-                          .setShape(shape)))
-          .build();
     }
   }
 }

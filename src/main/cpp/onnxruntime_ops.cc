@@ -5,11 +5,14 @@
 // SparseMatMul...(X, W, B[, Z]) = activation(MatMul(X, W) + B [+ Z])
 // SparseMatMulLeft...(W, X, B[, Z]) = activation(MatMul(W, X) + B [+ Z])
 //
+// LayerNormalization(X, W, B) = W * normalized(X) + B over the last axis, with the attribute epsilon
+//
 // W and B are constants; B has one value for each output channel or feature, for SparseMatMulLeft
 // as a column [O, 1] where X is no vector. The rest of the name says what is fused: nothing or Add,
 // then nothing or Relu, Clip (with the attributes minimum and maximum), HardSwish, Silu or Gelu.
 // There is one name for each form because each has another dense body in the model: a function of
 // the same name, which a runtime without this library runs instead.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <exception>
@@ -22,6 +25,7 @@
 #include <vector>
 
 #include "dims.h"
+#include "layer_normalization.h"
 #include "onnxruntime_abi.h"
 #include "sparse_conv.h"
 #include "sparse_product.h"
@@ -162,7 +166,7 @@ class RuntimePool {
   OrtStatus* status_ = nullptr;
 };
 
-enum class Product { kConv, kMatMul, kMatMulLeft };
+enum class Product { kConv, kMatMul, kMatMulLeft, kLayerNormalization };
 
 // One fused form.
 struct SparseOp : OrtCustomOp {
@@ -370,6 +374,51 @@ class SparseMatMulKernel final : public Kernel {
   std::unique_ptr<SparseProduct> product_;
 };
 
+class LayerNormalizationKernel final : public Kernel {
+ public:
+  LayerNormalizationKernel(const SparseOp& op, const OrtApi* api, const OrtKernelInfo* info,
+                           std::string label)
+      : Kernel(op, api, std::move(label)), run_(layer_normalization(choose_isa())) {
+    const ConstantTensor scale = constant_input(api, info, 1, "W");
+    const ConstantTensor bias = constant_input(api, info, 2, "B");
+    if (scale.dims.size() != 1 || scale.dims[0] < 1 || bias.dims != scale.dims) {
+      throw std::invalid_argument("W and B have the shapes " + to_string(scale.dims) + " and " +
+                                  to_string(bias.dims) + "; both must be [features]");
+    }
+    check_attribute(api, KernelInfoGetAttribute_float(api, info, "epsilon", &epsilon_), "epsilon");
+    scale_.assign(scale.data, scale.data + scale.dims[0]);
+    bias_.assign(bias.data, bias.data + bias.dims[0]);
+  }
+
+ private:
+  // Of one task.
+  static constexpr std::int64_t kRows = 32;
+
+  std::int64_t features() const { return static_cast<std::int64_t>(scale_.size()); }
+
+  Dims output_dims(const Dims& input) const override {
+    if (input.empty() || input.back() != features()) {
+      throw std::invalid_argument("X has the shape " + to_string(input) + "; it must be [..., " +
+                                  std::to_string(features()) + "]");
+    }
+    return input;
+  }
+
+  void run(const Call& call) const override {
+    const std::int64_t rows = element_count(call.dims) / features();
+    call.parallel_for(static_cast<std::size_t>((rows + kRows - 1) / kRows), [&](std::size_t task) {
+      const std::int64_t first = static_cast<std::int64_t>(task) * kRows;
+      run_(call.input + first * features(), scale_.data(), bias_.data(), epsilon_,
+           call.output + first * features(), std::min(kRows, rows - first), features());
+    });
+  }
+
+  LayerNormalization run_;
+  float epsilon_ = 0.0f;
+  std::vector<float> scale_;  // [features]
+  std::vector<float> bias_;   // [features]
+};
+
 OrtStatus* create_kernel(const OrtCustomOp* base, const OrtApi* api, const OrtKernelInfo* info,
                          void** kernel) {
   const auto& op = *static_cast<const SparseOp*>(base);
@@ -380,6 +429,8 @@ OrtStatus* create_kernel(const OrtCustomOp* base, const OrtApi* api, const OrtKe
     std::unique_ptr<Kernel> made;
     if (op.product == Product::kConv) {
       made = std::make_unique<SparseConvKernel>(op, api, info, label);
+    } else if (op.product == Product::kLayerNormalization) {
+      made = std::make_unique<LayerNormalizationKernel>(op, api, info, label);
     } else {
       made = std::make_unique<SparseMatMulKernel>(op, api, info, label);
     }
@@ -447,6 +498,8 @@ std::vector<SparseOp> all_ops() {
       }
     }
   }
+  ops.push_back(sparse_op(Product::kLayerNormalization, "LayerNormalization", Activation::kNone,
+                          false));
   return ops;
 }
 

@@ -21,6 +21,9 @@ final class SparseFunctions {
   /** Version of the domain. */
   static final int VERSION = 1;
 
+  /** The operator that normalizes over the last axis. */
+  static final String LAYER_NORMALIZATION = "LayerNormalization";
+
   private SparseFunctions() {}
 
   /** What an operator multiplies; its name starts with that. */
@@ -113,6 +116,22 @@ final class SparseFunctions {
               .addNode(node("Mul", "Y", "twice", "half"));
     }
     return function.build();
+  }
+
+  /** Y = LayerNormalization(X, W, B) over the last axis; from opset 17 on. */
+  static FunctionProto layerNormalization(int opset) {
+    return FunctionProto.newBuilder()
+        .setName(LAYER_NORMALIZATION)
+        .setDomain(DOMAIN)
+        .addAllInput(List.of("X", "W", "B"))
+        .addOutput("Y")
+        .addAttribute("epsilon")
+        .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset))
+        .addNode(
+            node("LayerNormalization", "Y", "X", "W", "B")
+                .addAttribute(Attributes.integer("axis", -1))
+                .addAttribute(reference("epsilon", "epsilon", AttributeType.FLOAT)))
+        .build();
   }
 
   private static void clip(FunctionProto.Builder function, String x, int opset) {

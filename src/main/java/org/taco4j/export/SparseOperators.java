@@ -105,9 +105,7 @@ public final class SparseOperators {
     if (LayerWeights.hasUnknownBias(model, layer)) {
       return Optional.of("its bias is computed, or not one value for each channel");
     }
-    // Before IR 4 all constants are inputs; from then on those that are may be replaced at run
-    // time.
-    if (model.irVersion() >= 4 && isInput(model, weight.name())) {
+    if (isReplaceable(model, weight.name())) {
       return Optional.of("its weights '" + weight.name() + "' are an input of the model");
     }
     return Optional.empty();
@@ -247,13 +245,17 @@ public final class SparseOperators {
         && stored.getDataType() == tensor.getDataType()
         && stored.getDimsList().equals(tensor.getDimsList())
         && Arrays.equals(TensorData.floats(stored), values)
-        && (model.irVersion() < 4 || !isInput(model, name));
+        && !isReplaceable(model, name);
   }
 
-  /** Whether the model declares it as an input, be it a constant's. */
-  private static boolean isInput(OnnxModel model, String tensor) {
-    return model.index().graph().getInputList().stream()
-        .anyMatch(input -> input.getName().equals(tensor));
+  /**
+   * Whether a constant may be replaced at run time, because it is an input, too. Before IR 4 all
+   * constants are inputs.
+   */
+  static boolean isReplaceable(OnnxModel model, String constant) {
+    return model.irVersion() >= 4
+        && model.index().graph().getInputList().stream()
+            .anyMatch(input -> input.getName().equals(constant));
   }
 
   private static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {

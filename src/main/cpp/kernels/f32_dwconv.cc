@@ -400,12 +400,15 @@ class DepthwiseConvF32 final : public SparseConv {
     // Columns that any output reads, from the even column that the first one is or follows.
     const std::int64_t before = shape_.pad_left + odd;
     const std::int64_t read = 2 * (layout.output_width - 1) + odd + shape_.kernel_width;
-    const std::int64_t pitch = round_up(std::max(before + layout.width, read), kernels_.lanes);
+    // The pixels of the first pair are aligned.
+    const std::int64_t lead = odd == 1 ? kernels_.lanes - 2 : 0;
+    const std::int64_t pitch =
+        round_up(std::max(before + layout.width, read), kernels_.lanes);
     const std::int64_t span = (shape_.kernel_height - 1) * shape_.dilation_height + 1;
     const std::int64_t panel_rows = (strip_rows - 1) * shape_.stride_height + span;
     // What whole vectors read too far.
     const std::int64_t behind = (2 + 2) * kMostLanes;
-    layout.paired_floats = round_up(panel_rows * pitch + behind, kMostLanes);
+    layout.paired_floats = round_up(lead + panel_rows * pitch + behind, kMostLanes);
     if (layout.paired_floats > 2 * kPanelFloats) {
       layout.paired_floats = 0;
       return;
@@ -414,7 +417,7 @@ class DepthwiseConvF32 final : public SparseConv {
     layout.odd_first = odd == 1;
     layout.paired_step = static_cast<int>(shape_.stride_height * pitch);
     for (std::int64_t y = 0; y < shape_.kernel_height; ++y) {
-      layout.paired_rows[y] = static_cast<std::int32_t>(y * shape_.dilation_height * pitch);
+      layout.paired_rows[y] = static_cast<std::int32_t>(lead + y * shape_.dilation_height * pitch);
     }
     for (Strip& strip : layout.strips) {
       strip.paired_zeros.push_back({0, static_cast<std::int32_t>(layout.paired_floats)});
@@ -422,7 +425,7 @@ class DepthwiseConvF32 final : public SparseConv {
         const std::int64_t row = strip.first_row * shape_.stride_height - shape_.pad_top + i;
         if (row < 0 || row >= layout.height) continue;
         strip.paired_runs.push_back({row * layout.width,
-                                     static_cast<std::int32_t>(i * pitch + before), 0,
+                                     static_cast<std::int32_t>(lead + i * pitch + before), 0,
                                      static_cast<std::int32_t>(layout.width)});
       }
     }

@@ -283,26 +283,47 @@ TACO4J_INLINE Vector broadcast_pair(const float* p) {
   return (Vector)(pair - Pairs{});
 }
 
-// A row of a strip with a horizontal stride of 2. Even and odd columns of the image are multiplied
-// side by side, each lane with the weight of its own column, and come together at the end.
+// One vector of a row of a strip with a horizontal stride of 2. Even and odd columns of the image
+// are multiplied side by side, each lane with the weight of its own column, and come together at
+// the end. kHalf: half a vector of outputs is enough.
 template <int kSize, bool kOddFirst, bool kHalf>
 TACO4J_INLINE Vector paired_sums(const float* const (&rows)[kSize],
                                  const Vector (&pairs)[kSize][kSize / 2],
-                                 const Vector (&single)[kSize], Vector bias, int column) {
+                                 const Vector (&single)[kSize], Vector bias, int column,
+                                 Vector* before) {
   // Input columns, from column 0 on, of the pairs and of the column that stands alone.
   constexpr int kFirstPair = kOddFirst ? 2 : 0;
   constexpr int kSingle = kOddFirst ? 0 : kSize - 1;
+  // A column that stands alone before a pair takes the pixels of the pair: its sums are those of
+  // the next output.
+  constexpr bool kShared = kOddFirst && kSize == 3;
   Vector low{}, high{}, low_single{}, high_single{};
 #pragma GCC unroll 7
   for (int y = 0; y < kSize; ++y) {
     const float* const from = rows[y] + 2 * column;
 #pragma GCC unroll 3
     for (int x = 0; x < kSize / 2; ++x) {
-      low += pairs[y][x] * load_unaligned(from + kFirstPair + 2 * x);
-      if (!kHalf) high += pairs[y][x] * load_unaligned(from + kFirstPair + 2 * x + kLanes);
+      Vector pixels = load_unaligned(from + kFirstPair + 2 * x);
+      TACO4J_IN_REGISTER(pixels);
+      low += pairs[y][x] * pixels;
+      if (kShared) low_single += single[y] * pixels;
+      if (!kHalf) {
+        Vector more = load_unaligned(from + kFirstPair + 2 * x + kLanes);
+        TACO4J_IN_REGISTER(more);
+        high += pairs[y][x] * more;
+        if (kShared) high_single += single[y] * more;
+      }
     }
-    low_single += single[y] * load_unaligned(from + kSingle);
-    if (!kHalf) high_single += single[y] * load_unaligned(from + kSingle + kLanes);
+    if (!kShared) {
+      low_single += single[y] * load_unaligned(from + kSingle);
+      if (!kHalf) high_single += single[y] * load_unaligned(from + kSingle + kLanes);
+    }
+  }
+  if (kShared) {
+    const Vector alone = odd_lanes(low_single, high_single);
+    const Vector moved = shift<kLanes - 1>(*before, alone);
+    *before = alone;
+    return (bias + even_lanes(low, high)) + (odd_lanes(low, high) + moved);
   }
   const Vector low_alone = low + low_single;
   const Vector high_alone = high + high_single;
@@ -332,13 +353,14 @@ void paired(const StripArgs& a, int channel, float* output, const float* residua
   const int step = a.paired_step;
   const float* ahead = ahead_of(a, channel);
   for (int r = 0; r < a.rows; ++r) {
+    Vector before{};  // left of the image
     for (int c = 0; c < columns; c += kLanes) {
       const int count = columns - c < kLanes ? columns - c : kLanes;
       for (int i = 0; i < 4; ++i) __builtin_prefetch(ahead + i * kLanes, 0);
       ahead += 4 * kLanes;
       Vector x = count <= kLanes / 2
-                     ? paired_sums<kSize, kOddFirst, true>(rows, pairs, single, bias, c)
-                     : paired_sums<kSize, kOddFirst, false>(rows, pairs, single, bias, c);
+                     ? paired_sums<kSize, kOddFirst, true>(rows, pairs, single, bias, c, &before)
+                     : paired_sums<kSize, kOddFirst, false>(rows, pairs, single, bias, c, &before);
       if (residual != nullptr) x += load_first(residual + c, count);
       activate<1>(a.epilogue, &x);
       store_first(output + c, x, count);

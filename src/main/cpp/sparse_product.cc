@@ -2,87 +2,71 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <stdexcept>
+#include <vector>
+
+#include "kernels/f32_transpose.h"
+#include "kernels/scratch.h"
 
 namespace taco4j {
 namespace {
 
-// Rows and columns of a piece that stays in the first-level cache, and of one in registers.
-constexpr std::int64_t kBlock = 16;
-constexpr std::int64_t kQuad = 4;
+// Rows of a task: a multiple of the lanes of all vectors.
+constexpr std::int64_t kBand = 16;
+// Tokens are rounded up to whole vectors of any instruction set: tiles are made of them anyway, and
+// are aligned then.
+constexpr std::int64_t kTokens = 16;
 
-using Quad = float __attribute__((vector_size(kQuad * sizeof(float))));
+thread_local Scratch columns_scratch;
+thread_local Scratch products_scratch;
 
-Quad load(const float* from) {
-  Quad value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-
-void store(float* to, Quad value) { std::memcpy(to, &value, sizeof(value)); }
-
-// to[c, r] = from[r, c] for four rows of four.
-void transpose_quad(const float* from, std::int64_t stride, float* to, std::int64_t to_stride) {
-  const Quad a = load(from);
-  const Quad b = load(from + stride);
-  const Quad c = load(from + 2 * stride);
-  const Quad d = load(from + 3 * stride);
-  const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-  const Quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-  const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-  const Quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  store(to, __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5));
-  store(to + to_stride, __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7));
-  store(to + 2 * to_stride, __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5));
-  store(to + 3 * to_stride, __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7));
-}
-
-// to[c, r] = from[r, c] for a piece of at most kBlock x kBlock. By way of a block of its own:
-// stores 4 KB apart would hold up the loads.
-void transpose_block(const float* from, std::int64_t from_stride, float* to,
-                     std::int64_t to_stride, std::int64_t rows, std::int64_t columns) {
-  alignas(64) float block[kBlock][kBlock];
-  if (rows == kBlock && columns == kBlock) {
-    for (std::int64_t r = 0; r < kBlock; r += kQuad) {
-      for (std::int64_t c = 0; c < kBlock; c += kQuad) {
-        transpose_quad(from + r * from_stride + c, from_stride, &block[c][r], kBlock);
-      }
+void transpose_scalar(const f32_transpose::Args& a) {
+  for (std::int64_t c = 0; c < a.columns; ++c) {
+    float* to = a.to + c * a.to_stride;
+    for (std::int64_t r = 0; r < a.rows; ++r) {
+      const float x = a.from[r * a.from_stride + c];
+      to[r] = a.addend == nullptr ? x : x + a.addend[c * a.to_stride + r];
     }
-    // The known size makes these whole vectors.
-    for (std::int64_t c = 0; c < kBlock; ++c) std::copy_n(block[c], kBlock, to + c * to_stride);
-    return;
+    for (std::int64_t r = a.rows; r < a.to_columns; ++r) to[r] = 0.0f;
   }
-  for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; ++c) block[c][r] = from[r * from_stride + c];
-  }
-  for (std::int64_t c = 0; c < columns; ++c) std::copy_n(block[c], rows, to + c * to_stride);
 }
 
-// from: [rows, columns]; to: [columns, rows]; both row-major.
-void transpose(const float* from, std::int64_t rows, std::int64_t columns, float* to,
-               const ParallelFor& parallel_for) {
-  const std::int64_t bands = (rows + kBlock - 1) / kBlock;
+void transpose_band(Isa isa, const f32_transpose::Args& args) {
+  switch (isa) {
+#if defined(__x86_64__)
+    case Isa::kAvx512:
+      return f32_transpose::run_avx512(args);
+    case Isa::kAvx2:
+      return f32_transpose::run_avx2(args);
+#elif defined(__aarch64__)
+    case Isa::kNeon:
+      return f32_transpose::run_neon(args);
+#endif
+    default:
+      return transpose_scalar(args);
+  }
+}
+
+void transpose(Isa isa, const f32_transpose::Args& all, const ParallelFor& parallel_for) {
+  const std::int64_t bands = (all.rows + kBand - 1) / kBand;
   parallel_for(static_cast<std::size_t>(bands), [&](std::size_t band) {
-    const std::int64_t row = static_cast<std::int64_t>(band) * kBlock;
-    const std::int64_t height = std::min(kBlock, rows - row);
-    for (std::int64_t column = 0; column < columns; column += kBlock) {
-      transpose_block(from + row * columns + column, columns, to + column * rows + row, rows,
-                      height, std::min(kBlock, columns - column));
-    }
+    const std::int64_t row = static_cast<std::int64_t>(band) * kBand;
+    f32_transpose::Args args = all;
+    args.from += row * all.from_stride;
+    args.to += row;
+    if (args.addend != nullptr) args.addend += row;
+    args.rows = std::min(kBand, all.rows - row);
+    // What is behind the last row belongs to the last band.
+    args.to_columns = row + kBand >= all.rows ? all.to_columns - row : kBand;
+    transpose_band(isa, args);
   });
-}
-
-// Not cleared, as a vector would be.
-std::unique_ptr<float[]> scratch(std::int64_t rows, std::int64_t columns) {
-  return std::unique_ptr<float[]>(new float[static_cast<std::size_t>(rows * columns)]);
 }
 
 }  // namespace
 
 SparseProduct::SparseProduct(ConstantSide side, Isa isa, std::int64_t inputs, std::int64_t outputs,
                              const float* weights, const float* bias, const Epilogue& epilogue)
-    : side_(side) {
+    : side_(side), isa_(isa), activation_(epilogue.activation) {
   shape_.input_channels = inputs;
   shape_.output_channels = outputs;
   check_shape(shape_);
@@ -90,9 +74,9 @@ SparseProduct::SparseProduct(ConstantSide side, Isa isa, std::int64_t inputs, st
     packed_ = create_sparse_conv(isa, shape_, weights, bias, epilogue);
     return;
   }
-  const std::unique_ptr<float[]> rows = scratch(outputs, inputs);
-  transpose(weights, inputs, outputs, rows.get(), {});
-  packed_ = create_sparse_conv(isa, shape_, rows.get(), bias, epilogue);
+  std::vector<float> rows(static_cast<std::size_t>(outputs * inputs));
+  transpose(isa, {weights, outputs, rows.data(), inputs, nullptr, inputs, outputs, inputs}, {});
+  packed_ = create_sparse_conv(isa, shape_, rows.data(), bias, epilogue);
 }
 
 void SparseProduct::run(const float* input, const float* residual, float* output,
@@ -122,14 +106,24 @@ void SparseProduct::run_right(const float* input, const float* residual, float* 
     packed_->run(input, residual, output, 1, 1, 1, parallel_for);
     return;
   }
-  const std::unique_ptr<float[]> columns = scratch(inputs, tokens);
-  const std::unique_ptr<float[]> products = scratch(outputs, tokens);
-  transpose(input, tokens, inputs, columns.get(), parallel_for);
-  // The kernel may read the residual where it writes.
-  if (residual != nullptr) transpose(residual, tokens, outputs, products.get(), parallel_for);
-  packed_->run(columns.get(), residual == nullptr ? nullptr : products.get(), products.get(), 1, 1,
-               tokens, parallel_for);
-  transpose(products.get(), outputs, tokens, output, parallel_for);
+  const std::int64_t padded = (tokens + kTokens - 1) / kTokens * kTokens;
+  check_image(shape_, 1, 1, padded);
+  float* const columns = columns_scratch.floats(static_cast<std::size_t>(inputs * padded));
+  float* const products = products_scratch.floats(static_cast<std::size_t>(outputs * padded));
+  transpose(isa_, {input, inputs, columns, padded, nullptr, tokens, inputs, padded}, parallel_for);
+  // Without an activation behind it, the residual can be added at the end; else the kernel does it,
+  // which may read it where it writes.
+  const bool adds_last = activation_ == Activation::kNone;
+  const bool adds_first = residual != nullptr && !adds_last;
+  if (adds_first) {
+    transpose(isa_, {residual, outputs, products, padded, nullptr, tokens, outputs, padded},
+              parallel_for);
+  }
+  packed_->run(columns, adds_first ? products : nullptr, products, 1, 1, padded, parallel_for);
+  transpose(isa_,
+            {products, padded, output, outputs, adds_last ? residual : nullptr, outputs, tokens,
+             outputs},
+            parallel_for);
 }
 
 }  // namespace taco4j

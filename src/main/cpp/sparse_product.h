@@ -36,6 +36,8 @@ class SparseProduct {
                  const ParallelFor& parallel_for) const;
 
   ConstantSide side_;
+  Isa isa_;
+  Activation activation_;
   ConvShape shape_;
   std::unique_ptr<SparseConv> packed_;
 };

@@ -6,8 +6,6 @@
 //   are 4 vectors of 16, of which 3 are whole.
 // - A kernel of 3 x 3 loads 3 vectors for 9 products, and moves two sums by one lane.
 // - Nothing but the panel of one channel is in use at a time, which stays in the first-level cache.
-#include <utility>
-
 #include "f32_dwconv.h"
 #include "f32_vector.h"
 
@@ -31,15 +29,10 @@ TACO4J_INLINE Vector masked(Vector x, const std::int32_t* mask) {
   return (Vector)((Integers)x & *reinterpret_cast<const Integers*>(mask));
 }
 
-// Lanes `amount` to the end of `a`, then the first ones of `b`.
+// Lanes kAmount to the end of `a`, then the first ones of `b`.
 template <int kAmount, int... kIndex>
 TACO4J_INLINE Vector shift(Vector a, Vector b, std::integer_sequence<int, kIndex...>) {
-  typedef std::int32_t Indices __attribute__((vector_size(kLanes * sizeof(float))));
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, (kIndex + kAmount)...);
-#else
-  return __builtin_shuffle(a, b, Indices{(kIndex + kAmount)...});
-#endif
+  return shuffle(a, b, std::integer_sequence<int, kIndex + kAmount...>());
 }
 template <int kAmount>
 TACO4J_INLINE Vector shift(Vector a, Vector b) {

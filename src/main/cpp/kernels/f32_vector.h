@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "f32_activation.h"
 
@@ -109,6 +110,17 @@ TACO4J_INLINE Vector even_lanes(Vector low, Vector high) {
 }
 TACO4J_INLINE Vector odd_lanes(Vector low, Vector high) {
   return __builtin_shufflevector(low, high, TACO4J_ODD);
+}
+
+// Lanes by their numbers: those of b follow those of a.
+template <int... kIndex>
+TACO4J_INLINE Vector shuffle(Vector a, Vector b, std::integer_sequence<int, kIndex...>) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kIndex...);
+#else
+  typedef std::int32_t Indices __attribute__((vector_size(kLanes * sizeof(float))));
+  return __builtin_shuffle(a, b, Indices{kIndex...});
+#endif
 }
 
 // NaN stays: comparisons with it are false.

@@ -51,6 +51,11 @@ const std::map<std::string, std::vector<Layer>> kNetworks = {
       {32, 32, 3, 1, 16, 17},
       {32, 64, 3, 2, 16, 1},
       {64, 64, 3, 1, 8, 17}}},
+    // The products of a vision transformer, over 196 of its 197 tokens.
+    {"deit-base", {{768, 2304, 1, 1, 14, 12}, {768, 768, 1, 1, 14, 12}, {768, 3072, 1, 1, 14, 12},
+                   {3072, 768, 1, 1, 14, 12}}},
+    {"deit-tiny", {{192, 576, 1, 1, 14, 12}, {192, 192, 1, 1, 14, 12}, {192, 768, 1, 1, 14, 12},
+                   {768, 192, 1, 1, 14, 12}}},
     // First layers of three networks; to be run with sparsity=0.
     {"stems", {{3, 32, 3, 2, 224, 1}, {3, 16, 3, 2, 224, 1}, {3, 64, 7, 2, 224, 1},
                {3, 16, 3, 1, 32, 1}}},

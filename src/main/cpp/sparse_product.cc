@@ -48,16 +48,24 @@ void transpose_band(Isa isa, const f32_transpose::Args& args) {
 }
 
 void transpose(Isa isa, const f32_transpose::Args& all, const ParallelFor& parallel_for) {
-  const std::int64_t bands = (all.rows + kBand - 1) / kBand;
+  const std::int64_t side = all.columns_first ? all.columns : all.rows;
+  const std::int64_t bands = (side + kBand - 1) / kBand;
   parallel_for(static_cast<std::size_t>(bands), [&](std::size_t band) {
-    const std::int64_t row = static_cast<std::int64_t>(band) * kBand;
+    const std::int64_t first = static_cast<std::int64_t>(band) * kBand;
+    const std::int64_t size = std::min(kBand, side - first);
     f32_transpose::Args args = all;
-    args.from += row * all.from_stride;
-    args.to += row;
-    if (args.addend != nullptr) args.addend += row;
-    args.rows = std::min(kBand, all.rows - row);
-    // What is behind the last row belongs to the last band.
-    args.to_columns = row + kBand >= all.rows ? all.to_columns - row : kBand;
+    // The first row or column of the band, in both.
+    args.from += all.columns_first ? first : first * all.from_stride;
+    const std::int64_t place = all.columns_first ? first * all.to_stride : first;
+    args.to += place;
+    if (args.addend != nullptr) args.addend += place;
+    if (all.columns_first) {
+      args.columns = size;
+    } else {
+      args.rows = size;
+      // What is behind the last row belongs to the last band.
+      args.to_columns = first + kBand >= all.rows ? all.to_columns - first : kBand;
+    }
     transpose_band(isa, args);
   });
 }
@@ -75,7 +83,8 @@ SparseProduct::SparseProduct(ConstantSide side, Isa isa, std::int64_t inputs, st
     return;
   }
   std::vector<float> rows(static_cast<std::size_t>(outputs * inputs));
-  transpose(isa, {weights, outputs, rows.data(), inputs, nullptr, inputs, outputs, inputs}, {});
+  transpose(isa, {weights, outputs, rows.data(), inputs, nullptr, inputs, outputs, inputs, false},
+            {});
   packed_ = create_sparse_conv(isa, shape_, rows.data(), bias, epilogue);
 }
 
@@ -110,19 +119,20 @@ void SparseProduct::run_right(const float* input, const float* residual, float* 
   check_image(shape_, 1, 1, padded);
   float* const columns = columns_scratch.floats(static_cast<std::size_t>(inputs * padded));
   float* const products = products_scratch.floats(static_cast<std::size_t>(outputs * padded));
-  transpose(isa_, {input, inputs, columns, padded, nullptr, tokens, inputs, padded}, parallel_for);
+  transpose(isa_, {input, inputs, columns, padded, nullptr, tokens, inputs, padded, false},
+            parallel_for);
   // Without an activation behind it, the residual can be added at the end; else the kernel does it,
   // which may read it where it writes.
   const bool adds_last = activation_ == Activation::kNone;
   const bool adds_first = residual != nullptr && !adds_last;
   if (adds_first) {
-    transpose(isa_, {residual, outputs, products, padded, nullptr, tokens, outputs, padded},
+    transpose(isa_, {residual, outputs, products, padded, nullptr, tokens, outputs, padded, false},
               parallel_for);
   }
   packed_->run(columns, adds_first ? products : nullptr, products, 1, 1, padded, parallel_for);
   transpose(isa_,
             {products, padded, output, outputs, adds_last ? residual : nullptr, outputs, tokens,
-             outputs},
+             outputs, true},
             parallel_for);
 }
 

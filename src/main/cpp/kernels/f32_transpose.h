@@ -15,6 +15,7 @@ struct Args {
   const float* addend;  // with the rows of `to`, and its stride
   std::int64_t rows, columns;
   std::int64_t to_columns;  // at least `rows`
+  bool columns_first;       // walk down the rows of a few columns, so that `to` is written in order
 };
 
 void run_avx512(const Args& args);

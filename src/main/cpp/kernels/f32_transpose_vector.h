@@ -54,26 +54,48 @@ void edge(const Args& a, std::int64_t row, std::int64_t column) {
   }
 }
 
-void run(const Args& a) {
-  for (std::int64_t row = 0; row < a.to_columns; row += kLanes) {
-    std::int64_t column = 0;
-    for (; row + kLanes <= a.rows && column + kLanes <= a.columns; column += kLanes) {
-      const float* const from = a.from + row * a.from_stride + column;
-      Vector square[kLanes];
+TACO4J_INLINE void block(const Args& a, std::int64_t row, std::int64_t column) {
+  const float* const from = a.from + row * a.from_stride + column;
+  const std::int64_t place = column * a.to_stride + row;
+  // What comes next: rows are pages apart, which hardware does not foresee.
+  const float* const next =
+      from + (a.columns_first ? kLanes * a.from_stride : static_cast<std::int64_t>(kLanes));
+  Vector square[kLanes];
 #pragma GCC unroll 16
-      for (int r = 0; r < kLanes; ++r) square[r] = load_unaligned(from + r * a.from_stride);
-      transpose(square);
-      const std::int64_t place = column * a.to_stride + row;
-      if (a.addend != nullptr) {
+  for (int r = 0; r < kLanes; ++r) {
+    __builtin_prefetch(next + r * a.from_stride, 0);
+    square[r] = load_unaligned(from + r * a.from_stride);
+  }
+  transpose(square);
+  if (a.addend != nullptr) {
 #pragma GCC unroll 16
-        for (int c = 0; c < kLanes; ++c) {
-          square[c] += load_unaligned(a.addend + place + c * a.to_stride);
-        }
-      }
-#pragma GCC unroll 16
-      for (int c = 0; c < kLanes; ++c) store_unaligned(a.to + place + c * a.to_stride, square[c]);
+    for (int c = 0; c < kLanes; ++c) {
+      square[c] += load_unaligned(a.addend + place + c * a.to_stride);
     }
-    for (; column < a.columns; column += kLanes) edge(a, row, column);
+  }
+#pragma GCC unroll 16
+  for (int c = 0; c < kLanes; ++c) store_unaligned(a.to + place + c * a.to_stride, square[c]);
+}
+
+TACO4J_INLINE void block_or_edge(const Args& a, std::int64_t row, std::int64_t column) {
+  if (row + kLanes <= a.rows && column + kLanes <= a.columns) {
+    block(a, row, column);
+  } else {
+    edge(a, row, column);
+  }
+}
+
+void run(const Args& a) {
+  if (a.columns_first) {
+    for (std::int64_t column = 0; column < a.columns; column += kLanes) {
+      for (std::int64_t row = 0; row < a.to_columns; row += kLanes) block_or_edge(a, row, column);
+    }
+    return;
+  }
+  for (std::int64_t row = 0; row < a.to_columns; row += kLanes) {
+    for (std::int64_t column = 0; column < a.columns; column += kLanes) {
+      block_or_edge(a, row, column);
+    }
   }
 }
 

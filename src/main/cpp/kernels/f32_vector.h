@@ -149,15 +149,21 @@ TACO4J_INLINE Vector exponential(Vector x) {
   return power * (Vector)scale;
 }
 
-// Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: within 1.5e-7.
+// x P(x^2) / Q(x^2), within 4e-7. The terms are a least-squares fit to erf on [0, 3.9], with
+// weights that level its error (1.5e-8 before rounding); from there on erf is 1 to rounding.
 TACO4J_INLINE Vector error_function(Vector x) {
-  const Vector magnitude = x < Vector{} ? -x : x;
-  const Vector t = broadcast(1.0f) / (broadcast(0.3275911f) * magnitude + broadcast(1.0f));
-  constexpr float kTerms[] = {-1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
-  Vector sum = broadcast(1.061405429f);
-  for (const float term : kTerms) sum = sum * t + broadcast(term);
-  const Vector result = broadcast(1.0f) - sum * t * exponential(-(x * x));
-  return x < Vector{} ? -result : result;
+  constexpr float kP[] = {2.87435541e-4f, 3.83632281e-3f, 5.29652052e-2f, 0.191929400f,
+                          1.12837899f};
+  constexpr float kQ[] = {1.18158234e-3f, 1.51081132e-2f, 0.114753239f, 0.503424764f, 1.0f};
+  const Vector square = x * x;
+  Vector p = broadcast(2.05035940e-6f);
+  Vector q = broadcast(3.82293074e-5f);
+  for (const float term : kP) p = p * square + broadcast(term);
+  for (const float term : kQ) q = q * square + broadcast(term);
+  const Vector one = broadcast(1.0f);
+  const Vector end = broadcast(3.9f);
+  const Vector result = x * p / q;
+  return x > end ? one : x < -end ? -one : result;
 }
 
 TACO4J_INLINE Vector activate(const VectorEpilogue& a, Vector x) {

@@ -285,6 +285,19 @@ final class SparseConvGrid {
       cases.add(Case.of(9, 6, kernel, 12).width(5).batch(2));
       cases.add(Case.of(9, 6, kernel, 8).width(41).stride(2));
     }
+    // Depthwise: with all weights, with some, with more outputs than inputs.
+    for (int kernel : new int[] {3, 5, 7}) {
+      for (int size : new int[] {1, 7, 14, 15, 28, 57}) {
+        for (int stride : new int[] {1, 2}) {
+          Case c = Case.of(21, 21, kernel, size).groups(21).stride(stride).sparsity(0);
+          cases.add(c);
+          cases.add(c.sparsity(0.6).batch(3).adding().then(FusedActivation.Kind.CLIP));
+        }
+      }
+      cases.add(Case.of(6, 18, kernel, 19).groups(6).sparsity(0.1));
+      cases.add(Case.of(8, 8, kernel, 19).groups(8).sparsity(0).dilation(2));
+      cases.add(Case.of(8, 8, kernel, 19).groups(8).sparsity(0).stride(2).pads(0, 0, 1, 1));
+    }
     for (int batch : new int[] {2, 3, 4, 8, 16, 17}) {
       cases.add(Case.of(19, 8, 1, 7).batch(batch).adding().then(FusedActivation.Kind.RELU));
       cases.add(Case.of(8, 12, 3, 14).batch(batch).adding().then(FusedActivation.Kind.RELU));

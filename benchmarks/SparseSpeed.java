@@ -44,10 +44,11 @@ import org.taco4j.runtime.OperatorLibrary;
  * 0.8,0.9}; {@code unstructured} or {@code rows4}; batch; threads; rounds; which layers become
  * operators of the library, any of {@code pruned} (the default), {@code convolutions} (also those
  * without zeros: depthwise ones and the first) and {@code all} (layer normalizations, too), such as
- * {@code pruned,convolutions}. All layers are pruned but the first, the last and those with groups.
- * Run from the repository root after {@code mvn package}: {@code java
- * --enable-native-access=ALL-UNNAMED -cp "target/classes:target/lib/*" benchmarks/SparseSpeed.java
- * resnet50 0.8,0.9 unstructured 1 1 30}.
+ * {@code pruned,convolutions}; how many runs of the same session come before each measured one, 0
+ * by default: with 2 caches are as a program leaves them that runs one model. All layers are pruned
+ * but the first, the last and those with groups. Run from the repository root after {@code mvn
+ * package}: {@code java --enable-native-access=ALL-UNNAMED -cp "target/classes:target/lib/*"
+ * benchmarks/SparseSpeed.java resnet50 0.8,0.9 unstructured 1 1 30}.
  */
 public final class SparseSpeed {
   private static final ThreadMXBean CLOCK = ManagementFactory.getThreadMXBean();
@@ -60,6 +61,7 @@ public final class SparseSpeed {
     int batch = Integer.parseInt(arguments[3]);
     int threads = Integer.parseInt(arguments[4]);
     int rounds = Integer.parseInt(arguments[5]);
+    int before = arguments.length > 7 ? Integer.parseInt(arguments[7]) : 0;
     List<String> choices = List.of((arguments.length > 6 ? arguments[6] : "pruned").split(","));
     Network built =
         switch (network) {
@@ -91,7 +93,7 @@ public final class SparseSpeed {
               batch,
               threads,
               pruned);
-      compare(title, choices, dense.toBytes(), sparse, batch, threads, rounds);
+      compare(title, choices, dense.toBytes(), sparse, batch, threads, rounds, before);
     }
     if (built != null) {
       Files.delete(file);
@@ -147,7 +149,8 @@ public final class SparseSpeed {
       List<byte[]> sparse,
       int batch,
       int threads,
-      int rounds)
+      int rounds,
+      int before)
       throws OrtException {
     List<OrtSession> sessions = new ArrayList<>();
     try {
@@ -181,6 +184,9 @@ public final class SparseSpeed {
         double[][] times = new double[sessions.size()][rounds];
         for (int round = -3; round < rounds; round++) {
           for (int i = 0; i < times.length; i++) {
+            for (int run = 0; run < before; run++) {
+              sessions.get(i).run(feeds).close();
+            }
             double time = time(sessions.get(i), feeds, threads);
             if (round >= 0) {
               times[i][round] = time;

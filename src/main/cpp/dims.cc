@@ -27,7 +27,8 @@ bool broadcasts_to(const Dims& dims, const Dims& target) {
   return true;
 }
 
-std::vector<float> broadcast(const float* values, const Dims& dims, const Dims& target) {
+template <typename T>
+std::vector<T> broadcast(const T* values, const Dims& dims, const Dims& target) {
   // From the last axis to the first: a stride of 0 repeats.
   std::vector<std::int64_t> strides(target.size(), 0);
   std::int64_t stride = 1;
@@ -35,10 +36,10 @@ std::vector<float> broadcast(const float* values, const Dims& dims, const Dims& 
     if (dims[i] != 1) strides[target.size() - dims.size() + i] = stride;
     stride *= dims[i];
   }
-  std::vector<float> result(static_cast<std::size_t>(element_count(target)));
+  std::vector<T> result(static_cast<std::size_t>(element_count(target)));
   std::vector<std::int64_t> position(target.size(), 0);
   std::int64_t from = 0;
-  for (float& value : result) {
+  for (T& value : result) {
     value = values[from];
     for (std::size_t axis = target.size(); axis-- > 0;) {
       from += strides[axis];
@@ -49,5 +50,8 @@ std::vector<float> broadcast(const float* values, const Dims& dims, const Dims& 
   }
   return result;
 }
+
+template std::vector<float> broadcast(const float*, const Dims&, const Dims&);
+template std::vector<std::uint8_t> broadcast(const std::uint8_t*, const Dims&, const Dims&);
 
 }  // namespace taco4j

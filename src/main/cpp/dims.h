@@ -18,7 +18,8 @@ std::int64_t element_count(const Dims& dims);
 // Whether ONNX's broadcasting turns a tensor of these dims into one of the target's.
 bool broadcasts_to(const Dims& dims, const Dims& target);
 
-// The values of a tensor broadcast to the target, row-major.
-std::vector<float> broadcast(const float* values, const Dims& dims, const Dims& target);
+// The values of a tensor, floats or bytes, broadcast to the target, row-major.
+template <typename T>
+std::vector<T> broadcast(const T* values, const Dims& dims, const Dims& target);
 
 }  // namespace taco4j

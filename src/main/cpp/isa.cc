@@ -3,6 +3,15 @@
 #include <array>
 #include <utility>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace taco4j {
 namespace {
 
@@ -50,6 +59,35 @@ bool processor_has(Isa isa) {
   return isa == Isa::kScalar || isa == Isa::kNeon;
 #else
   return isa == Isa::kScalar;
+#endif
+}
+
+bool processor_has_dot_products(Isa isa) {
+#if defined(__x86_64__)
+  if (!processor_has(isa)) return false;
+  if (isa == Isa::kAvx512) return __builtin_cpu_supports("avx512vnni");
+  if (isa != Isa::kAvx2) return false;
+  // The compiler's run-time does not know AVX-VNNI: CPUID, leaf 7, part 1, bit 4 of EAX.
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
+#elif defined(__aarch64__) && defined(__linux__)
+  return isa == Isa::kNeon && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  int has = 0;
+  std::size_t size = sizeof has;
+  return isa == Isa::kNeon &&
+         sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0;
+#else
+  static_cast<void>(isa);
+  return false;
+#endif
+}
+
+bool processor_compresses_bytes() {
+#if defined(__x86_64__)
+  return processor_has(Isa::kAvx512) && __builtin_cpu_supports("avx512vbmi2");
+#else
+  return false;
 #endif
 }
 

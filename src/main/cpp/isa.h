@@ -18,4 +18,11 @@ std::optional<Isa> isa_of_name(std::string_view name);
 // this library was built with kernels for it.
 bool processor_has(Isa isa);
 
+// Whether it has, with registers of that instruction set, instructions that sum up four products of
+// bytes: AVX512-VNNI, AVX-VNNI, or NEON's dot products. They came later than the sets themselves.
+bool processor_has_dot_products(Isa isa);
+
+// Whether it has AVX512-VBMI2, which came after AVX512-VNNI: to leave out some bytes of a register.
+bool processor_compresses_bytes();
+
 }  // namespace taco4j

@@ -30,6 +30,9 @@ constexpr int kInvalidArgument = 2;
 
 // ONNXTensorElementDataType
 constexpr int kFloat = 1;
+constexpr int kUint8 = 2;
+constexpr int kInt8 = 3;
+constexpr int kInt32 = 6;
 
 // OrtCustomOpInputOutputCharacteristic
 constexpr int kRequired = 0;

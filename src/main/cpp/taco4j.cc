@@ -8,10 +8,17 @@
 #include <string>
 
 #include "sparse_conv.h"
+#include "sparse_qconv.h"
 
 struct taco4j_conv {
   taco4j::ConvShape shape;
   std::unique_ptr<taco4j::SparseConv> packed;
+};
+
+struct taco4j_qconv {
+  taco4j::ConvShape shape;
+  bool adds;
+  std::unique_ptr<taco4j::SparseQConv> packed;
 };
 
 namespace {
@@ -76,6 +83,16 @@ taco4j::ConvShape shape_of(const taco4j_conv_options& options) {
   };
 }
 
+void check_struct_size(bool same, const char* init) {
+  if (same) return;
+  throw std::invalid_argument(std::string("struct_size is not that of this library: call ") + init +
+                              ", and compile with this library's header");
+}
+
+taco4j::Quantization quantization_of(const taco4j_quantization& quantization) {
+  return {quantization.scale, quantization.zero_point};
+}
+
 }  // namespace
 
 extern "C" {
@@ -110,9 +127,7 @@ taco4j_status taco4j_conv_create(const taco4j_conv_options* options, const float
     require(options != nullptr && weights != nullptr && conv != nullptr,
             "options, weights and conv must not be null");
     *conv = nullptr;
-    require(options->struct_size == sizeof(*options),
-            "struct_size is not that of this library's taco4j_conv_options: call "
-            "taco4j_conv_options_init, and compile with this library's header");
+    check_struct_size(options->struct_size == sizeof(*options), "taco4j_conv_options_init");
     require(options->activation >= TACO4J_NONE && options->activation <= TACO4J_GELU,
             "activation is no taco4j_activation");
     const taco4j::ConvShape shape = shape_of(*options);
@@ -151,5 +166,63 @@ taco4j_status taco4j_conv_run(const taco4j_conv* conv, const float* input, const
 }
 
 void taco4j_conv_free(taco4j_conv* conv) { delete conv; }
+
+void taco4j_qconv_options_init(taco4j_qconv_options* options) {
+  if (options == nullptr) return;
+  *options = {};
+  options->struct_size = sizeof(*options);
+  taco4j_conv_options_init(&options->conv);
+  options->input.scale = options->product.scale = 1.0f;
+  options->residual.scale = options->output.scale = 1.0f;
+}
+
+taco4j_status taco4j_qconv_create(const taco4j_qconv_options* options, const int8_t* weights,
+                                  const float* weight_scales, const int32_t* bias,
+                                  taco4j_qconv** conv) {
+  return guarded([&] {
+    require(options != nullptr && weights != nullptr && weight_scales != nullptr &&
+                conv != nullptr,
+            "options, weights, weight_scales and conv must not be null");
+    *conv = nullptr;
+    check_struct_size(options->struct_size == sizeof(*options) &&
+                          options->conv.struct_size == sizeof(options->conv),
+                      "taco4j_qconv_options_init");
+    require(options->conv.activation == TACO4J_NONE,
+            "a convolution of bytes has no activation: its output's range is that");
+    taco4j::QuantizedConv quantized;
+    quantized.shape = shape_of(options->conv);
+    quantized.weights = weights;
+    quantized.weight_scales = weight_scales;
+    quantized.bias = bias;
+    quantized.input = quantization_of(options->input);
+    quantized.product = quantization_of(options->product);
+    quantized.adds = options->adds != 0;
+    quantized.residual = quantization_of(options->residual);
+    quantized.output = quantization_of(options->output);
+    taco4j::check_quantized_conv(quantized);
+    auto created = std::make_unique<taco4j_qconv>();
+    created->shape = quantized.shape;
+    created->adds = quantized.adds;
+    created->packed = taco4j::create_sparse_qconv(taco4j::choose_isa(), quantized);
+    *conv = created.release();
+  });
+}
+
+taco4j_status taco4j_qconv_run(const taco4j_qconv* conv, const uint8_t* input,
+                               const uint8_t* residual, uint8_t* output, int64_t batch,
+                               int64_t height, int64_t width, taco4j_parallel_for parallel_for,
+                               void* pool) {
+  return guarded([&] {
+    require(conv != nullptr, "conv must not be null");
+    taco4j::check_image(conv->shape, batch, height, width);
+    if (batch == 0) return;
+    require(input != nullptr && output != nullptr, "input and output must not be null");
+    require((residual != nullptr) == conv->adds,
+            "residual must be null exactly where the convolution adds none");
+    conv->packed->run(input, residual, output, batch, height, width, {parallel_for, pool});
+  });
+}
+
+void taco4j_qconv_free(taco4j_qconv* conv) { delete conv; }
 
 }  // extern "C"

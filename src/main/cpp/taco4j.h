@@ -1,6 +1,6 @@
 /* Sparse layers for programs without ONNX Runtime: pack weights that have zeros, run, free.
  *
- * Plain C, float32. Functions return a status and never throw or exit; taco4j_error_message() says
+ * Plain C; float32, or bytes with integer sums (taco4j_qconv). Functions return a status and never throw or exit; taco4j_error_message() says
  * what was wrong. Kernels are chosen when weights are packed: the best that the processor has, or
  * what the environment variable TACO4J_ISA names (scalar, avx2, avx512, neon). */
 #ifndef TACO4J_H_
@@ -98,6 +98,48 @@ TACO4J_API taco4j_status taco4j_conv_run(const taco4j_conv* conv, const float* i
 
 /* Frees; null is fine. */
 TACO4J_API void taco4j_conv_free(taco4j_conv* conv);
+
+/* What a byte stands for: (byte - zero_point) * scale. Scales are positive and finite. */
+typedef struct taco4j_quantization {
+  float scale;
+  uint8_t zero_point;
+} taco4j_quantization;
+
+/* A convolution of bytes, in the terms of ONNX's QLinearConv, whose results it gives to the bit. */
+typedef struct taco4j_qconv_options {
+  size_t struct_size;       /* sizeof(taco4j_qconv_options) */
+  taco4j_conv_options conv; /* without an activation: where results saturate is that */
+  taco4j_quantization input;
+  taco4j_quantization product; /* to which sums are rounded; without a residual that of the output */
+  int32_t adds;                /* whether a residual is added; if so: */
+  taco4j_quantization residual;
+  taco4j_quantization output; /* to which the sum of product and residual is rounded */
+} taco4j_qconv_options;
+
+/* As taco4j_conv_options_init; scales are 1, zero points 0, and there is no residual. */
+TACO4J_API void taco4j_qconv_options_init(taco4j_qconv_options* options);
+
+/* Packed weights; immutable. */
+typedef struct taco4j_qconv taco4j_qconv;
+
+/* Packs weights.
+ * weights: as for taco4j_conv_create, in signed bytes. Those of four consecutive input channels, for
+ *   one tap of the kernel, are skipped where all four are zero.
+ * weight_scales: [output_channels], not negative
+ * bias: [output_channels], in units of the input's scale times the weight's; or null for none */
+TACO4J_API taco4j_status taco4j_qconv_create(const taco4j_qconv_options* options,
+                                             const int8_t* weights, const float* weight_scales,
+                                             const int32_t* bias, taco4j_qconv** conv);
+
+/* As taco4j_conv_run, with bytes. residual: null exactly where the options add none. For the size of
+ * the output: floor((size + pads - dilation * (kernel - 1) - 1) / stride) + 1. */
+TACO4J_API taco4j_status taco4j_qconv_run(const taco4j_qconv* conv, const uint8_t* input,
+                                          const uint8_t* residual, uint8_t* output, int64_t batch,
+                                          int64_t height, int64_t width,
+                                          taco4j_parallel_for parallel_for, void* pool);
+
+/* Frees; null is fine. */
+TACO4J_API void taco4j_qconv_free(taco4j_qconv* conv);
 
 #ifdef __cplusplus
 }

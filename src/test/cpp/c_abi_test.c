@@ -134,10 +134,67 @@ static void test_errors(void) {
   taco4j_conv_free(NULL);
 }
 
+/* One channel of 2 x 2 pixels, doubled, on grids of steps 0.5; then with a residual. */
+static void test_bytes(void) {
+  const int8_t weights[1] = {4};
+  const float scales[1] = {0.5f}, negative[1] = {-1.0f};
+  const int32_t bias[1] = {3};
+  const uint8_t input[4] = {10, 11, 12, 255};
+  const uint8_t residual[4] = {5, 6, 7, 255};
+  uint8_t output[4] = {0};
+  taco4j_qconv_options options;
+  taco4j_qconv* conv = NULL;
+  taco4j_qconv_options_init(&options);
+  options.conv.input_channels = options.conv.output_channels = 1;
+  options.input.zero_point = 10;
+  options.product.scale = 0.5f;
+  options.product.zero_point = 2;
+  EXPECT(taco4j_qconv_create(&options, weights, scales, bias, &conv) == TACO4J_OK);
+  EXPECT(taco4j_qconv_run(conv, input, NULL, output, 1, 2, 2, NULL, NULL) == TACO4J_OK);
+  /* ((x - 10) * 4 + 3) * (1 * 0.5 / 0.5) + 2 */
+  EXPECT(output[0] == 5 && output[1] == 9 && output[2] == 13 && output[3] == 255);
+  EXPECT(taco4j_qconv_run(conv, input, residual, output, 1, 2, 2, NULL, NULL) ==
+         TACO4J_INVALID_ARGUMENT);
+  EXPECT(taco4j_qconv_run(conv, input, NULL, output, 1, 0, 2, NULL, NULL) ==
+         TACO4J_INVALID_ARGUMENT);
+  EXPECT(taco4j_qconv_run(conv, NULL, NULL, output, 1, 2, 2, NULL, NULL) ==
+         TACO4J_INVALID_ARGUMENT);
+  EXPECT(taco4j_qconv_run(conv, NULL, NULL, NULL, 0, 2, 2, NULL, NULL) == TACO4J_OK);
+  taco4j_qconv_free(conv);
+
+  options.adds = 1;
+  options.residual.zero_point = 5;
+  options.output.scale = 1.0f;
+  EXPECT(taco4j_qconv_create(&options, weights, scales, bias, &conv) == TACO4J_OK);
+  EXPECT(taco4j_qconv_run(conv, input, NULL, output, 1, 2, 2, NULL, NULL) ==
+         TACO4J_INVALID_ARGUMENT);
+  EXPECT(taco4j_qconv_run(conv, input, residual, output, 1, 2, 2, NULL, NULL) == TACO4J_OK);
+  /* 1.5 + 0, 3.5 + 1, 5.5 + 2, 126.5 + 250 of steps 1: halves go to the even neighbour. */
+  EXPECT(output[0] == 2 && output[1] == 4 && output[2] == 8 && output[3] == 255);
+  taco4j_qconv_free(conv);
+
+  conv = NULL;
+  EXPECT(taco4j_qconv_create(&options, weights, negative, bias, &conv) ==
+         TACO4J_INVALID_ARGUMENT);
+  EXPECT(taco4j_qconv_create(&options, weights, NULL, bias, &conv) == TACO4J_INVALID_ARGUMENT);
+  options.output.scale = 0.0f;
+  EXPECT(taco4j_qconv_create(&options, weights, scales, bias, &conv) == TACO4J_INVALID_ARGUMENT);
+  EXPECT(strstr(taco4j_error_message(), "scale of the output") != NULL);
+  options.output.scale = 1.0f;
+  options.conv.activation = TACO4J_RELU;
+  EXPECT(taco4j_qconv_create(&options, weights, scales, bias, &conv) == TACO4J_INVALID_ARGUMENT);
+  options.conv.activation = TACO4J_NONE;
+  options.conv.struct_size = 8;
+  EXPECT(taco4j_qconv_create(&options, weights, scales, bias, &conv) == TACO4J_INVALID_ARGUMENT);
+  EXPECT(conv == NULL);
+  taco4j_qconv_free(NULL);
+}
+
 int main(void) {
   test_by_hand();
   test_threads();
   test_errors();
+  test_bytes();
   if (failures > 0) fprintf(stderr, "%d failures\n", failures);
   return failures > 0;
 }

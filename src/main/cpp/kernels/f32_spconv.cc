@@ -3,16 +3,15 @@
 #include "kernels/f32_spconv.h"
 
 #include <algorithm>
-#include <atomic>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "kernels/f32_dwconv_create.h"
 #include "kernels/f32_spconv_create.h"
 #include "kernels/f32_spconv_plan.h"
 #include "kernels/scratch.h"
+#include "kernels/thread_watch.h"
 
 namespace taco4j {
 namespace {
@@ -25,11 +24,6 @@ constexpr std::size_t kMostPlans = 4;
 // threads to share them: for a single one, panels that are multiplied while they are in the
 // first-level cache are worth 6 % of ResNet-50.
 constexpr std::int64_t kFewTasks = 8;
-// ONNX Runtime does not say how many threads it has; who runs the tasks shows it. After so many
-// runs on the calling thread alone nothing is cut, but every so often, to see whether that still
-// holds.
-constexpr unsigned kRunsAlone = 8;
-constexpr unsigned kRunsUntilNextTry = 64;
 // What the kernels unroll groups of entries by.
 constexpr int kGroupEntries = 4;
 
@@ -123,7 +117,8 @@ class SparseConvF32 final : public SparseConv {
       return residual == nullptr ? nullptr : residual + image * output_image;
     };
 
-    if (batch * tiles >= kFewTasks || plan.row_parts == 1 || is_alone(parallel_for)) {
+    if (batch * tiles >= kFewTasks || plan.row_parts == 1 ||
+        watch_.caller_is_alone(parallel_for)) {
       parallel_for(static_cast<std::size_t>(batch * tiles), [&](std::size_t task) {
         const std::int64_t image = static_cast<std::int64_t>(task) / tiles;
         const FloatTile& tile = layout->tiles[task % tiles];
@@ -141,8 +136,7 @@ class SparseConvF32 final : public SparseConv {
     }
     const std::size_t panels = static_cast<std::size_t>(plan.panels);
     const std::size_t row_parts = static_cast<std::size_t>(plan.row_parts);
-    const std::thread::id caller = std::this_thread::get_id();
-    std::atomic<bool> helped{false};
+    ThreadWatch::Run watched(watch_);
     float* packed =
         call_scratch.floats(panel_floats(plan) * panels * static_cast<std::size_t>(tiles));
     for (std::int64_t image = 0; image < batch; ++image) {
@@ -152,7 +146,7 @@ class SparseConvF32 final : public SparseConv {
       });
       parallel_for(static_cast<std::size_t>(tiles) * row_parts, [&](std::size_t task) {
         const std::size_t tile = task / row_parts;
-        if (std::this_thread::get_id() != caller) helped.store(true, std::memory_order_relaxed);
+        watched.task();
         float* partial_sums = task_scratch.floats(partial_floats(plan));
         for (std::size_t p = 0; p < panels; ++p) {
           multiply(plan, layout->tiles[tile], static_cast<int>(p),
@@ -162,17 +156,9 @@ class SparseConvF32 final : public SparseConv {
         }
       });
     }
-    if (helped) runs_alone_ = 0;
   }
 
  private:
-  // Whether no other threads are to be expected. Both forms of a run give the same bits.
-  bool is_alone(const ParallelFor& parallel_for) const {
-    if (parallel_for.single()) return true;
-    const unsigned runs = runs_alone_.fetch_add(1, std::memory_order_relaxed);
-    return runs >= kRunsAlone && runs % kRunsUntilNextTry != 0;
-  }
-
   // What is kept for a size of image.
   struct Layout {
     std::int64_t height, width;
@@ -283,7 +269,7 @@ class SparseConvF32 final : public SparseConv {
   const Epilogue epilogue_;
   const KeptWeights kept_;
   std::vector<float> bias_;  // [output_channels]
-  mutable std::atomic<unsigned> runs_alone_{0};  // cut among threads, or not cut for want of them
+  mutable ThreadWatch watch_;  // both forms of a run give the same bits
   mutable std::mutex mutex_;
   mutable std::vector<std::shared_ptr<const Layout>> layouts_;
   mutable std::unique_ptr<SparseConv> scalar_;

@@ -128,6 +128,9 @@ std::optional<Tiling> tiling_of(const Geometry& g, const KeptWeights& kept,
       const std::int64_t image_end = divide_up(g.width, g.stride_x) - g.first_column;
       covered = std::max(tile_columns, std::min(covered, image_end));
       least_pitch = std::max(covered, tile_columns + g.last_column);
+      // Where padding is not zero, its sums are shifted in, too; where rows share it, that of the
+      // last row follows it.
+      if (!target.padding_is_zero) covered = tile_columns + span_x;
     }
   } else {
     t.groups = 1;
@@ -355,11 +358,15 @@ std::unique_ptr<const Plan> make_plan(const ConvShape& shape, const KeptWeights&
   plan->row_parts = t.tiles_down * t.tiles_across < kFewTiles
                         ? static_cast<int>(std::min<std::int64_t>(4, kept.blocks))
                         : 1;
+  if (kept.blocks / target.most_part_blocks >= plan->row_parts) {
+    plan->row_parts = static_cast<int>(divide_up(kept.blocks, target.most_part_blocks));
+  }
   plan->weights.reserve(kept.weights.size());
   plan->offsets.reserve(kept.entries.size());
 
   // Parts of rows with as many entries each.
-  std::vector<std::int64_t> part_begins{0};
+  std::vector<std::int64_t>& part_begins = plan->part_begins;
+  part_begins.push_back(0);
   for (std::int64_t block = 0; block < kept.blocks; ++block) {
     const std::size_t done = kept.begins[block] + static_cast<std::size_t>(block);
     const std::size_t all = kept.entries.size() + static_cast<std::size_t>(kept.blocks);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -45,6 +46,10 @@ struct Target {
   // rows differ less in numbers of entries, which processors then foresee: 15 % of 3x3 kernels over
   // 7x7 images. They read the zeros that follow the last channel of a panel.
   int group_entries = 1;
+  // Whether padding is zero, and sums over it with it, without any zero point.
+  bool padding_is_zero = true;
+  // Row blocks are cut into parts of about so many at most.
+  std::int64_t most_part_blocks = std::numeric_limits<std::int64_t>::max();
 };
 
 // What of the weights is not zero, row block after row block.
@@ -126,6 +131,7 @@ struct Plan {
     RowList rows_;  // points into the arrays below
   };
   std::vector<Part> parts;  // [panels, row_parts]
+  std::vector<std::int64_t> part_begins;  // [row_parts + 1]: row blocks
 
   // Of all parts, one behind the other: what is fetched ahead of a part's end is then of use.
   std::vector<std::uint32_t> blocks;

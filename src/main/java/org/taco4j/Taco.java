@@ -11,6 +11,7 @@ import org.taco4j.bench.Accuracy;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
+import org.taco4j.bench.OperatorPlan;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -31,6 +32,7 @@ import org.taco4j.report.Overview;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 import org.taco4j.solve.Pattern;
 
@@ -411,6 +413,96 @@ public final class Taco {
     }
   }
 
+  /**
+   * A model that was written for a runtime: the JSON of {@code taco export}.
+   *
+   * @param runtime that it was written for
+   * @param layers all of them, in graph order
+   * @param rewritten how many of them became sparse operators
+   * @param measured layers that had to be timed
+   * @param latency dense against written, in turns; null where nothing was rewritten
+   * @param library the operator library that was written beside it; null where none was asked for
+   */
+  public record ExportResult(
+      String model,
+      String runtime,
+      int rewritten,
+      int measured,
+      List<OperatorPlan.LayerChoice> layers,
+      @Nullable LatencyComparison latency,
+      @Nullable String library,
+      List<Notice> notices) {}
+
+  /**
+   * What to export.
+   *
+   * @param model a pruned classifier
+   * @param runtime {@code taco4j}
+   * @param out the file to write
+   * @param library a folder that gets the operator library, for other programs; null for none
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @param seconds for which the result is measured against the dense model
+   */
+  public record ExportRequest(
+      Path model,
+      String runtime,
+      Path out,
+      @Nullable Path library,
+      int threads,
+      int batch,
+      double seconds) {}
+
+  /**
+   * Writes a pruned model with the layers as sparse operators that are faster so on this machine.
+   *
+   * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
+   *     MODEL for a model that takes no images or has sparse operators already
+   */
+  public static ExportResult export(ExportRequest request, Progress progress) {
+    SparseRuntime.check(request.runtime());
+    if (!request.runtime().equals(SparseRuntime.TACO4J)) {
+      throw TacoException.usage(
+          "a model is exported for --runtime taco4j; onnxruntime takes it as it is");
+    }
+    Notices notices = new Notices(progress::notice);
+    OnnxModel model = OnnxModel.read(request.model());
+    ModelInput input = ModelInput.of(model);
+    OperatorPlan.Use use =
+        new OperatorPlan.Use(input, imageShape(model, input), request.threads(), request.batch());
+    OperatorPlan.Result result = SparseRuntime.rewrite(model, use, notices, progress);
+    result.model().write(request.out());
+    LatencyComparison latency = null;
+    if (result.rewritten() > 0) {
+      progress.stage("latency, dense and rewritten in turns", 0);
+      try (Session a = Session.open(request.model(), request.threads());
+          Session b = Session.open(request.out(), request.threads())) {
+        latency =
+            LatencyComparison.measure(
+                a,
+                input,
+                b,
+                input,
+                use.imageShape(),
+                use.threads(),
+                use.batch(),
+                request.seconds(),
+                MOST_PAIRS);
+      }
+    }
+    String library =
+        request.library() == null ? null : OperatorLibrary.writeTo(request.library()).toString();
+    return new ExportResult(
+        request.out().toString(),
+        request.runtime(),
+        result.rewritten(),
+        result.measured(),
+        result.layers(),
+        latency,
+        library,
+        notices.list());
+  }
+
   private static String describe(ModelInput input, long[] shape) {
     shape[0] = input.batch();
     return java.util.Arrays.toString(shape);
@@ -426,7 +518,7 @@ public final class Taco {
    * @param parameters weights of all layers
    * @param macs multiply-accumulates of all layers for one image; 0 where the model takes no images
    * @param skipped operators with weights that are no layers here, and why
-   * @param sparsity zeros over the weights of prunable layers
+   * @param sparsity zeros over the weights of prunable layers and of sparse operators
    * @param classes outputs of the classifier; null where that cannot be told
    */
   public record Inspection(
@@ -475,7 +567,7 @@ public final class Taco {
       long layerZeros =
           LayerWeights.hasKnownZeros(model, layer) ? LayerWeights.zeros(model, layer) : 0;
       parameters += layer.parameters();
-      if (layer.prunable()) {
+      if (layer.prunable() || layer.isSparseOperator()) {
         prunable += layer.parameters();
         zeros += layerZeros;
       }

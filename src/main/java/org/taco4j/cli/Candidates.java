@@ -56,6 +56,13 @@ abstract class Candidates implements Iterable<String> {
     }
   }
 
+  /** Of {@code --runtime}. */
+  static final class OfRuntime extends Candidates {
+    OfRuntime() {
+      super(List.of("onnxruntime", "taco4j"));
+    }
+  }
+
   /** Of {@code --misfit}. */
   static final class OfMisfit extends Candidates {
     OfMisfit() {

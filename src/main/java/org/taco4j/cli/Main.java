@@ -25,6 +25,7 @@ import picocli.CommandLine.IVersionProvider;
       SpecializeCommand.class,
       EvalCommand.class,
       ClassifyCommand.class,
+      ExportCommand.class,
       BenchCommand.class,
       DemoCommand.class,
       InspectCommand.class,

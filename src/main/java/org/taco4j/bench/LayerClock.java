@@ -1,0 +1,172 @@
+package org.taco4j.bench;
+
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.Set;
+import java.util.function.Consumer;
+import org.taco4j.runtime.ProfiledSession;
+import org.taco4j.runtime.Tensor;
+
+/**
+ * Times layers on their own in ONNX Runtime, dense and with the operator library, in turns. What
+ * the runtime needs to reorder tensors to its blocked layout and back is told apart by its own
+ * profile: in a whole model neighbours share it.
+ */
+final class LayerClock {
+  /** Runs of each layer that are counted; more of quick ones. */
+  private static final int ROUNDS = 15;
+
+  private static final int MOST_ROUNDS = 60;
+  private static final int WARM_UP = 3;
+
+  /** About how long the layers of one part are timed, once each has had its rounds. */
+  private static final double PART_SECONDS = 1;
+
+  /**
+   * Layers whose sessions are open at a time. Between two runs of one all others run, so that its
+   * weights have to come from farther caches, as in a model.
+   */
+  private static final int PART = 24;
+
+  private static final Set<String> REORDERS = Set.of("ReorderInput", "ReorderOutput");
+
+  private LayerClock() {}
+
+  /** What is timed: a layer, dense, with the library, or both. */
+  record Job(SingleLayer layer, boolean dense, boolean sparse) {}
+
+  /**
+   * Times layers and puts the times into a table.
+   *
+   * @param done is told each layer that is done
+   */
+  static void measure(
+      List<Job> jobs, int threads, OperatorTable table, Consumer<SingleLayer> done) {
+    for (int from = 0; from < jobs.size(); from += PART) {
+      measurePart(jobs.subList(from, Math.min(from + PART, jobs.size())), threads, table);
+      jobs.subList(from, Math.min(from + PART, jobs.size()))
+          .forEach(job -> done.accept(job.layer()));
+    }
+  }
+
+  /** A session of one layer and its inputs. */
+  private record Timed(
+      SingleLayer layer, boolean sparse, ProfiledSession session, Map<String, Tensor> feed) {}
+
+  private static void measurePart(List<Job> jobs, int threads, OperatorTable table) {
+    List<Timed> timed = new ArrayList<>();
+    List<Tensor> tensors = new ArrayList<>();
+    try {
+      for (Job job : jobs) {
+        Map<String, Tensor> feed = new LinkedHashMap<>();
+        job.layer()
+            .inputs()
+            .forEach(
+                (name, shape) -> {
+                  Tensor tensor = random(shape);
+                  tensors.add(tensor);
+                  feed.put(name, tensor);
+                });
+        if (job.dense()) {
+          timed.add(open(job.layer(), false, threads, feed));
+        }
+        if (job.sparse()) {
+          timed.add(open(job.layer(), true, threads, feed));
+        }
+      }
+      long end = 0;
+      for (int round = -WARM_UP; round < MOST_ROUNDS; round++) {
+        if (round == 0) {
+          end = System.nanoTime() + (long) (PART_SECONDS * 1e9);
+        }
+        if (round >= ROUNDS && System.nanoTime() > end) {
+          break;
+        }
+        timed.forEach(each -> each.session().run(each.feed()));
+      }
+      for (Timed each : timed) {
+        keep(each, table);
+      }
+    } finally {
+      timed.forEach(each -> each.session().close());
+      tensors.forEach(Tensor::close);
+    }
+  }
+
+  private static Timed open(
+      SingleLayer layer, boolean sparse, int threads, Map<String, Tensor> feed) {
+    return new Timed(
+        layer,
+        sparse,
+        ProfiledSession.open(sparse ? layer.sparse() : layer.dense(), threads, sparse),
+        feed);
+  }
+
+  private static Tensor random(long[] shape) {
+    float[] values = new float[Math.toIntExact(Tensor.elements(shape))];
+    Random random = new Random(1);
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return Tensor.ofFloats(values, shape);
+  }
+
+  private static void keep(Timed timed, OperatorTable table) {
+    List<ProfiledSession.NodeTimes> nodes = timed.session().times();
+    SingleLayer layer = timed.layer();
+    if (timed.sparse()) {
+      double millis = nodes.stream().mapToDouble(node -> typical(node.millis())).sum();
+      table.putSparse(layer.shape(), layer.zeros().name(), layer.sparsity(), millis);
+    } else {
+      table.putDense(layer.shape(), dense(nodes, layer));
+    }
+  }
+
+  /** Takes the nodes of the layer and those of the reordering apart. */
+  static OperatorTable.Dense dense(List<ProfiledSession.NodeTimes> nodes, SingleLayer layer) {
+    long[] input = layer.inputs().values().iterator().next();
+    int residuals = layer.inputs().size() - 1;
+    double own = 0;
+    Map<String, List<Double>> reorders = new HashMap<>();
+    for (ProfiledSession.NodeTimes node : nodes) {
+      double millis = typical(node.millis());
+      if (!REORDERS.contains(node.operator())) {
+        own += node.operator().equals("MaxPool") ? 0 : millis;
+      } else if (node.operator().equals("ReorderOutput") || isOf(input, node.inputShape())) {
+        reorders.computeIfAbsent(node.operator(), o -> new ArrayList<>()).add(millis);
+      }
+    }
+    List<Double> in = reorders.getOrDefault("ReorderInput", List.of());
+    List<Double> out = reorders.getOrDefault("ReorderOutput", List.of());
+    // An operand of an addition that has the input's shape is reordered like it.
+    long inputs =
+        nodes.stream().filter(node -> node.operator().equals("ReorderInput")).count()
+            - (nodes.stream().anyMatch(node -> node.operator().equals("MaxPool")) ? residuals : 0);
+    boolean reordersInput = inputs > 0;
+    return new OperatorTable.Dense(
+        own, reordersInput, !out.isEmpty(), reordersInput ? mean(in) : 0, mean(out));
+  }
+
+  private static boolean isOf(long[] shape, List<Long> other) {
+    return Arrays.equals(shape, other.stream().mapToLong(dim -> dim).toArray());
+  }
+
+  private static double mean(List<Double> values) {
+    return values.stream().mapToDouble(value -> value).average().orElse(0);
+  }
+
+  /**
+   * Of the runs that count, the mean of the middle half: the profile has whole microseconds, and a
+   * median of them would have no more.
+   */
+  static double typical(List<Double> millis) {
+    double[] counted = millis.stream().skip(WARM_UP).mapToDouble(value -> value).sorted().toArray();
+    int quarter = counted.length / 4;
+    return Arrays.stream(counted, quarter, counted.length - quarter).average().orElse(0);
+  }
+}

@@ -1,14 +1,17 @@
 package org.taco4j;
 
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.taco4j.bench.OperatorPlan;
 import org.taco4j.bench.OperatorTable;
 import org.taco4j.common.Notices;
 import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.report.RunReport;
 import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 
@@ -34,6 +37,26 @@ final class SparseRuntime {
     }
   }
 
+  /** Throws an exception of kind MODEL for a model that has sparse operators already. */
+  static void refuseRewritten(OnnxModel model) {
+    if (model.hasSparseOperators()) {
+      throw TacoException.model(
+          model.source() + " has sparse operators already; give the model that it was made from");
+    }
+  }
+
+  /** What became of layers, by name, for the report. */
+  static Map<String, RunReport.Operator> reports(OperatorPlan.Result result) {
+    Map<String, RunReport.Operator> operators = new HashMap<>();
+    for (OperatorPlan.LayerChoice layer : result.layers()) {
+      operators.put(
+          layer.layer(),
+          new RunReport.Operator(
+              layer.operator(), layer.denseMillis(), layer.sparseMillis(), layer.whyDense()));
+    }
+    return operators;
+  }
+
   /**
    * What measured times depend on here.
    *
@@ -56,11 +79,7 @@ final class SparseRuntime {
   /** Rewrites the layers of a pruned model that gain; says how that gets on. */
   static OperatorPlan.Result rewrite(
       OnnxModel model, OperatorPlan.Use use, Notices notices, Progress progress) {
-    if (model.hasSparseOperators()) {
-      throw TacoException.model(
-          model.source()
-              + ": has taco4j's operators already; give the model that it was made from");
-    }
+    refuseRewritten(model);
     OperatorTable table = table(use.threads(), notices);
     progress.stage("choosing operators", 0);
     OperatorPlan.Result result =

@@ -225,6 +225,12 @@ public final class Taco {
       return this;
     }
 
+    /** What the specialist is written for, as {@link Recipe#runtime}. */
+    public Specialization runtime(String runtime) {
+      recipe = recipe.with("runtime", runtime);
+      return this;
+    }
+
     /** Seed of everything random. */
     public Specialization seed(long seed) {
       recipe = recipe.with("seed", seed);

@@ -11,7 +11,9 @@ import org.taco4j.bench.Accuracy;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
+import org.taco4j.bench.OperatorCalibration;
 import org.taco4j.bench.OperatorPlan;
+import org.taco4j.bench.OperatorTable;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -420,6 +422,113 @@ public final class Taco {
   }
 
   /**
+   * What to check.
+   *
+   * @param model a dense classifier
+   * @param sparsities fractions of the weights to remove
+   * @param pattern {@code unstructured} or {@code rows4}
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @param seconds for which each sparsity is measured
+   */
+  public record CheckRequest(
+      Path model,
+      List<Double> sparsities,
+      String pattern,
+      int threads,
+      int batch,
+      double seconds) {}
+
+  /**
+   * How fast a model would be: the JSON of {@code taco check}.
+   *
+   * @param pattern how zeros lie
+   */
+  public record CheckResult(
+      String model, String pattern, List<CheckedSparsity> sparsities, List<Notice> notices) {}
+
+  /**
+   * How fast a model is at a sparsity.
+   *
+   * @param pruned layers with zeros
+   * @param rewritten layers that became sparse operators
+   * @param latency of the model with zeros: dense, and with sparse operators
+   * @param difference between the results of both, relative
+   * @param layers all of them, in graph order
+   */
+  public record CheckedSparsity(
+      double sparsity,
+      int pruned,
+      int rewritten,
+      LatencyComparison latency,
+      double difference,
+      List<OperatorPlan.LayerChoice> layers) {}
+
+  /**
+   * Says what speed-up to expect on this machine from pruning a model, without images: a copy is
+   * pruned by magnitude, rewritten for the operator library, and measured. All prunable layers but
+   * the classifier get zeros.
+   *
+   * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
+   *     MODEL for a model that takes no images or has no prunable layer
+   */
+  public static CheckResult check(CheckRequest request, Progress progress) {
+    return SpeedCheck.run(request, progress);
+  }
+
+  /**
+   * A table of times that has been filled: the JSON of {@code taco bench --calibrate-ops}.
+   *
+   * @param table its file
+   * @param measured how many layers were timed now; each sparsity counts
+   * @param layers of how many different layers it has times
+   */
+  public record CalibrationResult(String table, int measured, int layers, List<Notice> notices) {}
+
+  /**
+   * Times layers with and without the operator library, for the choice that {@link #export} and
+   * {@link #specialize} make. What has been timed before is not timed again.
+   *
+   * @param model whose layers to time; null for those of common networks
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @throws TacoException of kind RUNTIME where there is no library for this platform
+   */
+  public static CalibrationResult calibrateOperators(
+      @Nullable Path model, int threads, int batch, Progress progress) {
+    Notices notices = new Notices(progress::notice);
+    OperatorTable table = SparseRuntime.table(threads, notices);
+    OnnxModel whole = null;
+    OperatorPlan.Use use = null;
+    if (model != null) {
+      whole = OnnxModel.read(model);
+      SparseRuntime.refuseRewritten(whole);
+      ModelInput input = ModelInput.of(whole);
+      use = new OperatorPlan.Use(input, imageShape(whole, input), threads, batch);
+    }
+    int measured =
+        OperatorCalibration.calibrate(
+            whole,
+            use,
+            threads,
+            batch,
+            table,
+            notices,
+            new OperatorCalibration.Listener() {
+              @Override
+              public void level(String what, int layers) {
+                progress.stage("timing layers with " + what, layers);
+              }
+
+              @Override
+              public void measured(String layer) {
+                progress.step(layer);
+              }
+            });
+    return new CalibrationResult(table.file().toString(), measured, table.size(), notices.list());
+  }
+
+  /**
    * A model that was written for a runtime: the JSON of {@code taco export}.
    *
    * @param runtime that it was written for
@@ -514,7 +623,7 @@ public final class Taco {
     return java.util.Arrays.toString(shape);
   }
 
-  private static long[] imageShape(OnnxModel model, ModelInput input) {
+  static long[] imageShape(OnnxModel model, ModelInput input) {
     return new Preprocessor(PreprocessingOptions.none().resolve(model, input)).shape(1);
   }
 

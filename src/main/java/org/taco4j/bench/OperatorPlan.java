@@ -13,6 +13,8 @@ import java.util.NavigableSet;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.BiConsumer;
+import java.util.function.Consumer;
+import java.util.function.IntConsumer;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
 import org.taco4j.export.SparseOperators;
@@ -110,7 +112,7 @@ public final class OperatorPlan {
     for (Layer layer : LayerDiscovery.discover(model)) {
       layers.addAll(SingleLayer.of(model, layer, shapes, reasons));
     }
-    int measured = measure(layers, use.threads(), table, listener);
+    int measured = measure(layers, use.threads(), table, listener::measuring, listener::measured);
     if (measured > 0) {
       notices.add(
           "operators-measured",
@@ -237,8 +239,12 @@ public final class OperatorPlan {
    *
    * @return how many layers that was; those of one shape and sparsity count as one
    */
-  private static int measure(
-      List<SingleLayer> layers, int threads, OperatorTable table, Listener listener) {
+  static int measure(
+      List<SingleLayer> layers,
+      int threads,
+      OperatorTable table,
+      IntConsumer begin,
+      Consumer<String> done) {
     Set<String> denseShapes = new HashSet<>();
     Map<String, NavigableSet<Double>> sparsities = new HashMap<>();
     List<LayerClock.Job> jobs = new ArrayList<>();
@@ -260,8 +266,8 @@ public final class OperatorPlan {
       }
     }
     if (!jobs.isEmpty()) {
-      listener.measuring(jobs.size());
-      LayerClock.measure(jobs, threads, table, layer -> listener.measured(layer.layer()));
+      begin.accept(jobs.size());
+      LayerClock.measure(jobs, threads, table, layer -> done.accept(layer.layer()));
     }
     return jobs.size();
   }
@@ -271,7 +277,7 @@ public final class OperatorPlan {
    *
    * @return by name, for the batch that the model is to run
    */
-  private static Map<String, long[]> shapes(OnnxModel model, Use use) {
+  static Map<String, long[]> shapes(OnnxModel model, Use use) {
     GraphIndex index = model.index();
     Set<Integer> layers = new HashSet<>();
     LayerDiscovery.discover(model).forEach(layer -> layers.add(index.producer(layer.output())));

@@ -184,7 +184,7 @@ record SingleLayer(
     graph.setNode(graph.getNodeCount() - 1, layer);
   }
 
-  private static ValueInfoProto declare(String name, long[] dims) {
+  static ValueInfoProto declare(String name, long[] dims) {
     TensorShapeProto.Builder shape = TensorShapeProto.newBuilder();
     for (long dim : dims) {
       shape.addDim(TensorShapeProto.Dimension.newBuilder().setDimValue(dim));

@@ -56,6 +56,13 @@ abstract class Candidates implements Iterable<String> {
     }
   }
 
+  /** Of {@code --pattern} where sparse operators are to gain from it. */
+  static final class OfSparsePattern extends Candidates {
+    OfSparsePattern() {
+      super(List.of("unstructured", "rows4"));
+    }
+  }
+
   /** Of {@code --runtime}. */
   static final class OfRuntime extends Candidates {
     OfRuntime() {

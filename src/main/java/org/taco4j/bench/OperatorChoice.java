@@ -4,9 +4,11 @@ import ai.onnx.proto.OnnxMl.NodeProto;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Comparator;
 import java.util.Deque;
 import java.util.HashMap;
 import java.util.HashSet;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -24,6 +26,11 @@ import org.taco4j.runtime.Tensor;
 final class OperatorChoice {
   /** Neighbours that are changed together at most. */
   private static final int WIDEST_MOVE = 5;
+
+  /** Estimates are no better than that: what is no further from the best may be the best. */
+  private static final double CLOSE = 1.15;
+
+  private static final int MOST_CHOICES = 3;
 
   /** Operators that keep the layout of their inputs where all are blocked. */
   static final Set<String> KEEPING =
@@ -92,34 +99,47 @@ final class OperatorChoice {
    *
    * @param candidates in graph order
    * @param shapes of tensors, by name
-   * @return names of the layers to run with the library
+   * @return choices worth measuring as a whole, the best by its estimate first: names of the layers
+   *     to run with the library
    */
-  static Set<String> choose(
+  static List<Set<String>> choose(
       OnnxModel model, List<Candidate> candidates, Map<String, long[]> shapes) {
     OperatorChoice choice = new OperatorChoice(model.index(), shapes, candidates);
-    boolean[] all = new boolean[candidates.size()];
+    boolean[] none = new boolean[candidates.size()];
+    boolean[] all = none.clone();
     Arrays.fill(all, true);
-    boolean[] own = new boolean[candidates.size()];
+    boolean[] own = none.clone();
     for (int i = 0; i < own.length; i++) {
       own[i] = candidates.get(i).sparseMillis() < candidates.get(i).dense().millis();
     }
-    boolean[] best = new boolean[candidates.size()];
-    for (boolean[] start : List.of(all, own, best.clone())) {
-      choice.descend(start);
-      if (choice.millis(start) < choice.millis(best)) {
-        best = start;
-      }
+    List<boolean[]> found = new ArrayList<>();
+    for (boolean[] start : List.of(all, own, none)) {
+      found.add(choice.descended(start));
     }
-    Set<String> chosen = new HashSet<>();
-    for (int i = 0; i < best.length; i++) {
-      if (best[i]) {
+    found.add(all);
+    found.add(own);
+    found.sort(Comparator.comparingDouble(choice::millis));
+    double worth = CLOSE * choice.millis(found.getFirst());
+    return found.stream()
+        .filter(sparse -> choice.millis(sparse) <= worth)
+        .map(choice::names)
+        .distinct()
+        .limit(MOST_CHOICES)
+        .toList();
+  }
+
+  private Set<String> names(boolean[] sparse) {
+    Set<String> chosen = new LinkedHashSet<>();
+    for (int i = 0; i < sparse.length; i++) {
+      if (sparse[i]) {
         chosen.add(candidates.get(i).layer());
       }
     }
     return chosen;
   }
 
-  private void descend(boolean[] sparse) {
+  private boolean[] descended(boolean[] start) {
+    boolean[] sparse = start.clone();
     double millis = millis(sparse);
     boolean changed = true;
     while (changed) {
@@ -139,6 +159,7 @@ final class OperatorChoice {
         }
       }
     }
+    return sparse;
   }
 
   /** Milliseconds of all layers and of all reordering. */

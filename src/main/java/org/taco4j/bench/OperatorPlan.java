@@ -124,21 +124,18 @@ public final class OperatorPlan {
     }
     List<OperatorChoice.Candidate> candidates =
         layers.stream().map(layer -> candidate(model, layer, table)).toList();
-    Set<String> chosen = OperatorChoice.choose(model, candidates, shapes);
-    Set<String> all = new HashSet<>();
-    candidates.forEach(candidate -> all.add(candidate.layer()));
-
+    List<Set<String>> worthMeasuring = OperatorChoice.choose(model, candidates, shapes);
     listener.comparing();
+    Set<String> chosen = worthMeasuring.getFirst();
     OnnxModel rewritten = rewritten(model, chosen);
-    String refusal = null;
-    if (!chosen.equals(all)) {
-      // Where the estimate of the reordering is off, this tells.
-      OnnxModel whole = rewritten(model, all);
-      if (ratio(rewritten, whole, use) > NOTABLE) {
-        chosen = all;
-        rewritten = whole;
+    for (Set<String> other : worthMeasuring.subList(1, worthMeasuring.size())) {
+      OnnxModel rival = rewritten(model, other);
+      if (ratio(rewritten, rival, use) > NOTABLE) {
+        chosen = other;
+        rewritten = rival;
       }
     }
+    String refusal = null;
     if (!chosen.isEmpty()) {
       double ratio = ratio(model, rewritten, use);
       if (ratio < NOTABLE) {

@@ -5,11 +5,13 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Random;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
 import org.taco4j.export.MagnitudePruning;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
+import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 
 /** Fills a table of times, so that later choices need not measure. */
@@ -34,7 +36,8 @@ public final class OperatorCalibration {
    * Times the layers of a model, or common ones, at several sparsities, with zeros anywhere and in
    * blocks of rows. What the table has already is not timed again.
    *
-   * @param model dense or pruned; its layers are pruned by magnitude. Null for common layers
+   * @param model dense or pruned; its weights are replaced by random ones, and these pruned by
+   *     magnitude. Null for common layers
    * @param use where and how the model runs; null for common layers
    * @return how many layers were timed; each sparsity counts
    */
@@ -53,7 +56,7 @@ public final class OperatorCalibration {
       whole = common.model();
       shapes = common.shapes();
     } else {
-      whole = model;
+      whole = withoutZeros(model);
       shapes = OperatorPlan.shapes(model, use);
     }
     int measured = 0;
@@ -85,5 +88,23 @@ public final class OperatorCalibration {
       }
     }
     return measured;
+  }
+
+  /** A copy with random weights in the prunable layers, so that any part of them can be removed. */
+  private static OnnxModel withoutZeros(OnnxModel model) {
+    OnnxModel copy = model.copy();
+    Random random = new Random(1);
+    for (Layer layer : LayerDiscovery.discover(copy)) {
+      if (layer.prunable() && LayerWeights.canFold(copy, layer)) {
+        float[][] groups = LayerWeights.unfold(copy, layer);
+        for (float[] weights : groups) {
+          for (int i = 0; i < weights.length; i++) {
+            weights[i] = (float) (0.02 * random.nextGaussian());
+          }
+        }
+        LayerWeights.fold(copy, layer, groups);
+      }
+    }
+    return copy;
   }
 }

@@ -15,6 +15,7 @@ import java.util.TreeSet;
 import java.util.function.BiConsumer;
 import java.util.function.Consumer;
 import java.util.function.IntConsumer;
+import java.util.function.ToDoubleBiFunction;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
 import org.taco4j.export.SparseOperators;
@@ -106,6 +107,22 @@ public final class OperatorPlan {
    */
   public static Result rewrite(
       OnnxModel model, Use use, OperatorTable table, Notices notices, Listener listener) {
+    return rewrite(
+        model, use, table, notices, listener, (first, second) -> ratio(first, second, use));
+  }
+
+  /**
+   * {@link #rewrite(OnnxModel, Use, OperatorTable, Notices, Listener)}.
+   *
+   * @param ratio how many times faster the second of two whole models is
+   */
+  static Result rewrite(
+      OnnxModel model,
+      Use use,
+      OperatorTable table,
+      Notices notices,
+      Listener listener,
+      ToDoubleBiFunction<OnnxModel, OnnxModel> ratio) {
     Map<String, String> reasons = new HashMap<>();
     Map<String, long[]> shapes = shapes(model, use);
     List<SingleLayer> layers = new ArrayList<>();
@@ -130,18 +147,18 @@ public final class OperatorPlan {
     OnnxModel rewritten = rewritten(model, chosen);
     for (Set<String> other : worthMeasuring.subList(1, worthMeasuring.size())) {
       OnnxModel rival = rewritten(model, other);
-      if (ratio(rewritten, rival, use) > NOTABLE) {
+      if (ratio.applyAsDouble(rewritten, rival) > NOTABLE) {
         chosen = other;
         rewritten = rival;
       }
     }
     String refusal = null;
     if (!chosen.isEmpty()) {
-      double ratio = ratio(model, rewritten, use);
-      if (ratio < NOTABLE) {
+      double gain = ratio.applyAsDouble(model, rewritten);
+      if (gain < NOTABLE) {
         refusal =
             String.format(
-                Locale.ROOT, "the whole model was not faster with the library (%.2fx)", ratio);
+                Locale.ROOT, "the whole model was not faster with the library (%.2fx)", gain);
         chosen = Set.of();
         rewritten = model.copy();
       }

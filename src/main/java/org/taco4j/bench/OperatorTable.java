@@ -3,6 +3,7 @@ package org.taco4j.bench;
 import com.fasterxml.jackson.annotation.JsonPropertyOrder;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
 import com.fasterxml.jackson.databind.json.JsonMapper;
@@ -31,7 +32,7 @@ public final class OperatorTable {
   private static final int SCHEMA = 1;
 
   /** Sparsities between which times are taken to be on a line are at most so far apart. */
-  private static final double WIDEST_GAP = 0.2;
+  private static final double WIDEST_GAP = 0.201;
 
   /** Sparsities that are no further apart than that count as one. */
   static final double SAME = 0.01;
@@ -41,6 +42,7 @@ public final class OperatorTable {
           .enable(SerializationFeature.INDENT_OUTPUT)
           .enable(DeserializationFeature.FAIL_ON_NULL_FOR_PRIMITIVES)
           .enable(DeserializationFeature.FAIL_ON_MISSING_CREATOR_PROPERTIES)
+          .enable(DeserializationFeature.FAIL_ON_NULL_CREATOR_PROPERTIES)
           .build();
 
   /**
@@ -165,7 +167,11 @@ public final class OperatorTable {
 
   private void read() throws IOException, OutdatedException {
     String text = Files.readString(file);
-    int schema = JSON.readTree(text).path("schema").asInt();
+    JsonNode version = JSON.readTree(text).path("schema");
+    if (!version.isInt()) {
+      throw new IOException("it says no schema");
+    }
+    int schema = version.asInt();
     if (schema != SCHEMA) {
       throw new OutdatedException("of schema " + schema + ", not " + SCHEMA);
     }

@@ -160,12 +160,16 @@ final class LayerClock {
     return values.stream().mapToDouble(value -> value).average().orElse(0);
   }
 
+  /** Of the runs that count. */
+  private static double typical(List<Double> millis) {
+    return ofFastest(millis.stream().skip(WARM_UP).mapToDouble(value -> value).toArray());
+  }
+
   /**
-   * Of the runs that count, the mean of the fastest quarter: what else the machine does makes a run
-   * longer, never shorter. A mean, as the profile has whole microseconds.
+   * The mean of the fastest quarter: what else the machine does makes a run longer, never shorter.
+   * A mean, as a profile has whole microseconds.
    */
-  static double typical(List<Double> millis) {
-    double[] counted = millis.stream().skip(WARM_UP).mapToDouble(value -> value).sorted().toArray();
-    return Arrays.stream(counted, 0, (counted.length + 3) / 4).average().orElse(0);
+  static double ofFastest(double[] millis) {
+    return Arrays.stream(millis).sorted().limit((millis.length + 3) / 4).average().orElse(0);
   }
 }

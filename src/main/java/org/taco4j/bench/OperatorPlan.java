@@ -217,21 +217,21 @@ public final class OperatorPlan {
     return copy;
   }
 
-  /** How many times faster the second model is. */
+  /** How many times faster the second model is, by the fastest quarter of the runs of both. */
   private static double ratio(OnnxModel first, OnnxModel second, Use use) {
     try (Session a = Session.open(first, use.threads());
         Session b = Session.open(second, use.threads())) {
-      return LatencyComparison.measure(
+      double[][] millis =
+          LatencyComparison.pairs(
               a,
               use.input(),
               b,
               use.input(),
               use.imageShape(),
-              use.threads(),
-              use.batch(),
+              LatencyComparison.images(use.input(), use.input(), use.batch()),
               COMPARISON_SECONDS,
-              COMPARISON_PAIRS)
-          .ratio();
+              COMPARISON_PAIRS);
+      return LayerClock.ofFastest(millis[0]) / LayerClock.ofFastest(millis[1]);
     }
   }
 

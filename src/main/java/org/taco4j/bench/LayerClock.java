@@ -2,12 +2,10 @@ package org.taco4j.bench;
 
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
 import java.util.function.Consumer;
 import org.taco4j.runtime.ProfiledSession;
 import org.taco4j.runtime.Tensor;
@@ -33,7 +31,8 @@ final class LayerClock {
    */
   private static final int PART = 24;
 
-  private static final Set<String> REORDERS = Set.of("ReorderInput", "ReorderOutput");
+  /** What ONNX Runtime adds to the names of nodes that it brings to its blocked layout. */
+  private static final String NCHWC = "_nchwc";
 
   private LayerClock() {}
 
@@ -129,27 +128,37 @@ final class LayerClock {
 
   /** Takes the nodes of the layer and those of the reordering apart. */
   static OperatorTable.Dense dense(List<ProfiledSession.NodeTimes> nodes, SingleLayer layer) {
+    String inputName = layer.inputs().keySet().iterator().next();
     long[] input = layer.inputs().values().iterator().next();
-    int residuals = layer.inputs().size() - 1;
     double own = 0;
-    Map<String, List<Double>> reorders = new HashMap<>();
+    // The reordering of an operand of a sum goes with a node that is no part of the layer, unless
+    // it is the input once more, which is reordered once.
+    int inputs = 0;
+    List<Double> in = new ArrayList<>();
+    List<Double> out = new ArrayList<>();
     for (ProfiledSession.NodeTimes node : nodes) {
       double millis = typical(node.millis());
-      if (!REORDERS.contains(node.operator())) {
-        own += node.operator().equals("MaxPool") ? 0 : millis;
-      } else if (node.operator().equals("ReorderOutput") || isOf(input, node.inputShape())) {
-        reorders.computeIfAbsent(node.operator(), o -> new ArrayList<>()).add(millis);
+      switch (node.operator()) {
+        case "ReorderInput" -> {
+          inputs++;
+          // An operand that has the input's shape takes the same time.
+          if (isOf(input, node.inputShape())) {
+            in.add(millis);
+          }
+        }
+        case "ReorderOutput" -> out.add(millis);
+        default -> {
+          if (!node.name().contains(SingleLayer.BLOCKED)) {
+            own += millis;
+          } else if (node.name().endsWith(NCHWC)
+              && !node.name().startsWith(inputName + SingleLayer.BLOCKED)) {
+            inputs--;
+          }
+        }
       }
     }
-    List<Double> in = reorders.getOrDefault("ReorderInput", List.of());
-    List<Double> out = reorders.getOrDefault("ReorderOutput", List.of());
-    // An operand of an addition that has the input's shape is reordered like it.
-    long inputs =
-        nodes.stream().filter(node -> node.operator().equals("ReorderInput")).count()
-            - (nodes.stream().anyMatch(node -> node.operator().equals("MaxPool")) ? residuals : 0);
-    boolean reordersInput = inputs > 0;
     return new OperatorTable.Dense(
-        own, reordersInput, !out.isEmpty(), reordersInput ? mean(in) : 0, mean(out));
+        own, inputs > 0, !out.isEmpty(), inputs > 0 ? mean(in) : 0, mean(out));
   }
 
   private static boolean isOf(long[] shape, List<Long> other) {

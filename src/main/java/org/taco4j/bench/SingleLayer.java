@@ -14,7 +14,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import java.util.stream.Collectors;
 import org.taco4j.export.SparseOperators;
 import org.taco4j.onnx.Attributes;
@@ -23,6 +22,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.Operators;
+import org.taco4j.onnx.TensorData;
 
 /**
  * A layer with what is fused into it, cut out of its model as the one sparse operator that it can
@@ -62,6 +62,12 @@ record SingleLayer(
   private static final double ZEROS_IN_BLOCKS = 0.05;
 
   private static final int BLOCK_ROWS = 4;
+
+  /** Channels in a block of ONNX Runtime's layout are as many, or fewer. */
+  private static final int WIDEST_BLOCK = 16;
+
+  /** In the names of nodes that are no part of the layer. */
+  static final String BLOCKED = ".taco4j-blocked";
 
   /** Operator, attributes and sizes in one line, without what changes no time. */
   private static String describe(NodeProto node, List<Long> weights, Map<String, long[]> inputs) {
@@ -136,7 +142,7 @@ record SingleLayer(
         });
     OnnxModel dense = sparse.copy();
     if (layer.opType().equals("Conv")) {
-      dense.edit(graph -> blockResiduals(graph, given.keySet()));
+      dense.edit(graph -> blockResiduals(graph, inputs));
     }
     long parameters = layer.parameters();
     List<Long> weights =
@@ -161,25 +167,40 @@ record SingleLayer(
 
   /**
    * In a whole model the addition is part of a dense convolution, as its other operand comes from
-   * one and is in the runtime's blocked layout, too. Here a pool of one pixel brings it there.
+   * one and is in the runtime's blocked layout, too. Here something else brings it there: a pool of
+   * one pixel, or, where the channels are no multiple of the blocks, a 1x1 convolution.
    */
-  private static void blockResiduals(GraphProto.Builder graph, Set<String> inputs) {
+  private static void blockResiduals(GraphProto.Builder graph, Map<String, long[]> inputs) {
     NodeProto.Builder layer = graph.getNode(graph.getNodeCount() - 1).toBuilder();
-    List<String> residuals = inputs.stream().skip(1).toList();
-    for (String residual : residuals) {
-      String blocked = residual + ".blocked";
-      graph.addNode(
-          0,
-          NodeProto.newBuilder()
-              .setOpType("MaxPool")
-              .addInput(residual)
-              .addOutput(blocked)
-              .addAttribute(Attributes.integers("kernel_shape", 1, 1)));
-      for (int i = 0; i < layer.getInputCount(); i++) {
-        if (layer.getInput(i).equals(residual)) {
-          layer.setInput(i, blocked);
-        }
+    boolean isFirst = true;
+    for (int i = 0; i < layer.getInputCount(); i++) {
+      String tensor = layer.getInput(i);
+      long[] shape = inputs.get(tensor);
+      if (shape == null) {
+        continue; // weights or bias
       }
+      if (isFirst) {
+        isFirst = false; // what is convolved
+        continue;
+      }
+      String blocked = tensor + BLOCKED;
+      NodeProto.Builder node =
+          NodeProto.newBuilder().setName(blocked).addInput(tensor).addOutput(blocked);
+      int channels = Math.toIntExact(shape[1]);
+      if (channels % WIDEST_BLOCK == 0) {
+        node.setOpType("MaxPool").addAttribute(Attributes.integers("kernel_shape", 1, 1));
+      } else {
+        String weights = blocked + ".weight";
+        graph.addInitializer(
+            TensorData.of(
+                weights,
+                TensorProto.DataType.FLOAT_VALUE,
+                List.of((long) channels, (long) channels, 1L, 1L),
+                new float[channels * channels]));
+        node.setOpType("Conv").addInput(weights);
+      }
+      graph.addNode(0, node);
+      layer.setInput(i, blocked);
     }
     graph.setNode(graph.getNodeCount() - 1, layer);
   }

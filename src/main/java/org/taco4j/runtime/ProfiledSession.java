@@ -30,11 +30,13 @@ public final class ProfiledSession implements AutoCloseable {
   /**
    * A node of the optimised graph.
    *
+   * @param name that the runtime gave it
    * @param operator such as {@code Conv} or {@code ReorderInput}
    * @param inputShape of its first input
    * @param millis of each run, in their order
    */
-  public record NodeTimes(String operator, List<Long> inputShape, List<Double> millis) {}
+  public record NodeTimes(
+      String name, String operator, List<Long> inputShape, List<Double> millis) {}
 
   private ProfiledSession(OrtSession session, Path folder) {
     this.session = session;
@@ -115,6 +117,7 @@ public final class ProfiledSession implements AutoCloseable {
                 name + arguments.path("node_index").asText(),
                 n ->
                     new NodeTimes(
+                        name.substring(0, name.length() - TIME.length()),
                         arguments.path("op_name").asText(),
                         shape(arguments.at("/input_type_shape/0")),
                         new ArrayList<>()))

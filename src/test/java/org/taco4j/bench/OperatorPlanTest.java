@@ -17,6 +17,8 @@ import java.util.stream.Collectors;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.export.MagnitudePruning;
@@ -246,13 +248,61 @@ class OperatorPlanTest {
     }
   }
 
+  /** ONNX Runtime adds in a convolution, as it does in whole models; else it takes a node more. */
+  @ParameterizedTest
+  @ValueSource(longs = {16, 24, 32})
+  void aDenseLayerAddsAsInAWholeModel(long channels) {
+    for (String operand : List.of("c1", "z")) {
+      assertAddsAsInAWholeModel(channels, operand);
+    }
+  }
+
+  private static void assertAddsAsInAWholeModel(long channels, String operand) {
+    OnnxModel model =
+        new ModelBuilder(17)
+            .input("x", 1, 3, 9, 9)
+            .random("w1", channels, 3, 3, 3)
+            .random("w2", channels, channels, 1, 1)
+            .node("conv1", "Conv", List.of("x", "w1"), List.of("c1"))
+            .node("conv2", "Conv", List.of("c1", "w2"), List.of("c2"))
+            .node("Sigmoid", List.of("c1"), List.of("z"))
+            .node("Add", List.of("c2", operand), List.of("s"))
+            .node("Relu", List.of("s"), List.of("y"))
+            .output("y", 1, channels, 7, 7)
+            .model();
+    SingleLayer layer =
+        singles(model, new HashMap<>()).stream()
+            .filter(single -> single.layer().equals("conv2"))
+            .findFirst()
+            .orElseThrow();
+    long[] shape = {1, channels, 7, 7};
+    Map<String, Tensor> feed = new HashMap<>();
+    for (String input : layer.inputs().keySet()) {
+      feed.put(input, Tensor.ofFloats(new float[(int) (49 * channels)], shape));
+    }
+    try (ProfiledSession dense = ProfiledSession.open(layer.dense(), 1, false)) {
+      dense.run(feed);
+      List<ProfiledSession.NodeTimes> nodes = dense.times();
+      assumeTrue(
+          nodes.stream().anyMatch(node -> node.operator().equals("ReorderOutput")),
+          "this processor has no blocked layout in ONNX Runtime");
+      assertTrue(
+          nodes.stream().noneMatch(node -> List.of("Add", "Relu").contains(node.operator())),
+          nodes.toString());
+      OperatorTable.Dense time = LayerClock.dense(nodes, layer);
+      assertTrue(time.reordersInput() && time.reordersOutput(), time.toString());
+    } finally {
+      feed.values().forEach(Tensor::close);
+    }
+  }
+
   private static ProfiledSession.NodeTimes times(
-      String operator, List<Long> shape, double... millis) {
+      String name, String operator, List<Long> shape, double... millis) {
     List<Double> all = new ArrayList<>();
     for (double each : millis) {
       all.add(each);
     }
-    return new ProfiledSession.NodeTimes(operator, shape, all);
+    return new ProfiledSession.NodeTimes(name, operator, shape, all);
   }
 
   @Test
@@ -267,17 +317,18 @@ class OperatorPlanTest {
     OperatorTable.Dense dense =
         LayerClock.dense(
             List.of(
-                times("ReorderInput", shape, 9, 9, 9, 2),
-                times("ReorderInput", shape, 9, 9, 9, 4),
-                times("MaxPool", shape, 9, 9, 9, 7),
-                times("Conv", shape, 0, 0, 0, 5, 1, 3, 6),
-                times("ReorderOutput", shape, 9, 9, 9, 8)),
+                times("ReorderInput_1", "ReorderInput", shape, 9, 9, 9, 2),
+                times("ReorderInput_2", "ReorderInput", shape, 9, 9, 9, 4),
+                times("r1" + SingleLayer.BLOCKED + "_nchwc", "MaxPool", shape, 9, 9, 9, 7),
+                times("c3_nchwc", "Conv", shape, 0, 0, 0, 5, 1, 3, 6),
+                times("ReorderOutput", "ReorderOutput", shape, 9, 9, 9, 8)),
             layer);
     assertEquals(new OperatorTable.Dense(1, true, true, 3, 8), dense);
     assertEquals(
         new OperatorTable.Dense(6, false, false, 0, 0),
         LayerClock.dense(
-            List.of(times("Conv", shape, 9, 9, 9, 4), times("Relu", shape, 9, 9, 9, 2)), layer));
+            List.of(times("c3", "Conv", shape, 9, 9, 9, 4), times("r3", "Relu", shape, 9, 9, 9, 2)),
+            layer));
   }
 
   /** A table that says of each layer what is wanted. */

@@ -87,9 +87,12 @@ final class SparseRuntime {
     progress.message(
         String.format(
             Locale.ROOT,
-            "%d of %d layers rewritten to sparse operators",
+            "%d of %d layers%s rewritten to operators of the library",
             result.rewritten(),
-            result.layers().size()));
+            result.layers().size(),
+            result.normalizations() == 0
+                ? ""
+                : " and " + result.normalizations() + " layer normalizations"));
     return result;
   }
 

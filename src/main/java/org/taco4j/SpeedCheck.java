@@ -69,6 +69,7 @@ final class SpeedCheck {
                 sparsity,
                 names.size(),
                 result.rewritten(),
+                result.normalizations(),
                 LatencyComparison.measure(
                     a,
                     input,

@@ -452,6 +452,7 @@ public final class Taco {
    *
    * @param pruned layers with zeros
    * @param rewritten layers that became sparse operators
+   * @param normalizations layer normalizations that became operators of the library
    * @param latency of the model with zeros: dense, and with sparse operators
    * @param difference between the results of both, relative
    * @param layers all of them, in graph order
@@ -460,6 +461,7 @@ public final class Taco {
       double sparsity,
       int pruned,
       int rewritten,
+      int normalizations,
       LatencyComparison latency,
       double difference,
       List<OperatorPlan.LayerChoice> layers) {}
@@ -534,6 +536,7 @@ public final class Taco {
    * @param runtime that it was written for
    * @param layers all of them, in graph order
    * @param rewritten how many of them became sparse operators
+   * @param normalizations how many layer normalizations became operators of the library
    * @param measured layers that had to be timed
    * @param latency dense against written, in turns; null where nothing was rewritten
    * @param library the operator library that was written beside it; null where none was asked for
@@ -542,6 +545,7 @@ public final class Taco {
       String model,
       String runtime,
       int rewritten,
+      int normalizations,
       int measured,
       List<OperatorPlan.LayerChoice> layers,
       @Nullable LatencyComparison latency,
@@ -588,7 +592,7 @@ public final class Taco {
     OperatorPlan.Result result = SparseRuntime.rewrite(model, use, notices, progress);
     result.model().write(request.out());
     LatencyComparison latency = null;
-    if (result.rewritten() > 0) {
+    if (result.model().hasSparseOperators()) {
       progress.stage("latency, dense and rewritten in turns", 0);
       try (Session a = Session.open(request.model(), request.threads());
           Session b = Session.open(request.out(), request.threads())) {
@@ -611,6 +615,7 @@ public final class Taco {
         request.out().toString(),
         request.runtime(),
         result.rewritten(),
+        result.normalizations(),
         result.measured(),
         result.layers(),
         latency,

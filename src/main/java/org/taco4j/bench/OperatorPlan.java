@@ -18,6 +18,7 @@ import java.util.function.IntConsumer;
 import java.util.function.ToDoubleBiFunction;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Notices;
+import org.taco4j.export.LayerNormalizations;
 import org.taco4j.export.SparseOperators;
 import org.taco4j.onnx.GraphIndex;
 import org.taco4j.onnx.Layer;
@@ -32,7 +33,8 @@ import org.taco4j.runtime.Tensor;
 /**
  * Rewrites the layers of a pruned model that the operator library runs faster than ONNX Runtime
  * runs them densely, on this machine: by a table of measured times, where it has the layer, else by
- * measuring it. The whole model has the last word: it is measured dense and rewritten, in turns.
+ * measuring it. Layer normalizations are rewritten all or none. The whole model has the last word:
+ * it is measured dense and rewritten, in turns.
  */
 public final class OperatorPlan {
   /** Seconds for which two whole models are compared. */
@@ -76,9 +78,11 @@ public final class OperatorPlan {
    *
    * @param model the rewritten model; an unchanged copy where nothing gains
    * @param layers all of them, in graph order
+   * @param normalizations how many layer normalizations run on the library, too
    * @param measured layers whose times were not in the table
    */
-  public record Result(OnnxModel model, List<LayerChoice> layers, int measured) {
+  public record Result(
+      OnnxModel model, List<LayerChoice> layers, int normalizations, int measured) {
     /** How many layers were rewritten. */
     public int rewritten() {
       return (int) layers.stream().filter(layer -> layer.operator() != null).count();
@@ -143,23 +147,28 @@ public final class OperatorPlan {
         layers.stream().map(layer -> candidate(model, layer, table)).toList();
     List<Set<String>> worthMeasuring = OperatorChoice.choose(model, candidates, shapes);
     listener.comparing();
-    Set<String> chosen = worthMeasuring.getFirst();
-    OnnxModel rewritten = rewritten(model, chosen);
+    OnnxModel rewritten = rewritten(model, worthMeasuring.getFirst());
     for (Set<String> other : worthMeasuring.subList(1, worthMeasuring.size())) {
       OnnxModel rival = rewritten(model, other);
       if (ratio.applyAsDouble(rewritten, rival) > NOTABLE) {
-        chosen = other;
         rewritten = rival;
       }
     }
+    OnnxModel normalized = rewritten.copy();
+    int normalizations = LayerNormalizations.rewrite(normalized).size();
+    if (normalizations > 0 && ratio.applyAsDouble(rewritten, normalized) > NOTABLE) {
+      rewritten = normalized;
+    } else {
+      normalizations = 0;
+    }
     String refusal = null;
-    if (!chosen.isEmpty()) {
+    if (rewritten.hasSparseOperators()) {
       double gain = ratio.applyAsDouble(model, rewritten);
       if (gain < NOTABLE) {
         refusal =
             String.format(
                 Locale.ROOT, "the whole model was not faster with the library (%.2fx)", gain);
-        chosen = Set.of();
+        normalizations = 0;
         rewritten = model.copy();
       }
     }
@@ -187,7 +196,7 @@ public final class OperatorPlan {
                       ? reasons.getOrDefault(layer.name(), "there is no sparse operator for it")
                       : whyDense(candidate, refusal)));
     }
-    if (chosen.isEmpty()) {
+    if (!rewritten.hasSparseOperators()) {
       notices.add(
           "operators-not-used",
           model.source(),
@@ -199,7 +208,7 @@ public final class OperatorPlan {
                       : "dense operators are as fast for every layer"),
           0);
     }
-    return new Result(rewritten, choices, measured);
+    return new Result(rewritten, choices, normalizations, measured);
   }
 
   private static String whyDense(OperatorChoice.Candidate candidate, @Nullable String refusal) {

@@ -167,8 +167,11 @@ public final class LayerDiscovery {
       int weight = node.getOpType().startsWith("SparseMatMulLeft") ? 0 : 1;
       GraphIndex.Constant constant = index.constant(Nodes.input(node, weight));
       boolean convolution = node.getOpType().startsWith("SparseConv");
-      boolean known = convolution || node.getOpType().startsWith("SparseMatMul");
-      if (!known || constant == null || constant.dims().size() != (convolution ? 4 : 2)) {
+      if (!convolution && !node.getOpType().startsWith("SparseMatMul")) {
+        other(node);
+        return;
+      }
+      if (constant == null || constant.dims().size() != (convolution ? 4 : 2)) {
         skip(node, "the operator " + Nodes.operator(node) + " is not supported");
         return;
       }

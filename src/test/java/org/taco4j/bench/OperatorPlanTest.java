@@ -1,5 +1,6 @@
 package org.taco4j.bench;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
@@ -374,7 +375,7 @@ class OperatorPlanTest {
     assertTrue(result.model().hasSparseOperators());
     assertFalse(model.hasSparseOperators());
     // Float32 sums in another order; weights and inputs are about 1.
-    org.junit.jupiter.api.Assertions.assertArrayEquals(run(model), run(result.model()), 1e-4f);
+    assertArrayEquals(run(model), run(result.model()), 1e-4f);
     // Zeros are what they were, and layers of a rewritten model are found, by their names.
     for (Layer layer : LayerDiscovery.discover(model)) {
       assertEquals(
@@ -386,6 +387,36 @@ class OperatorPlanTest {
         LayerMacs.count(model, LayerDiscovery.discover(model), ModelInput.of(model), IMAGE),
         LayerMacs.count(
             result.model(), LayerDiscovery.discover(result.model()), ModelInput.of(model), IMAGE));
+  }
+
+  @Test
+  void layerNormalizationsAreRewrittenWhereTheWholeModelGains() {
+    OnnxModel model =
+        new ModelBuilder(17)
+            .input("x", -1, 3, 9, 9)
+            .random("scale", 9)
+            .random("shift", 9)
+            .random("w", 16, 3, 3, 3)
+            .node("norm", "LayerNormalization", List.of("x", "scale", "shift"), List.of("n"))
+            .node("conv", "Conv", List.of("n", "w"), List.of("c"))
+            .node("GlobalAveragePool", List.of("c"), List.of("p"))
+            .node("Flatten", List.of("p"), List.of("y"))
+            .output("y", -1, 16)
+            .model();
+    for (double gain : new double[] {1.5, 0.9}) {
+      Notices notices = new Notices();
+      OperatorPlan.Result result =
+          OperatorPlan.rewrite(
+              model, use(model, 1), madeUp(model), notices, new Heard(), (a, b) -> gain);
+      assertEquals(0, result.rewritten());
+      assertEquals(gain > 1 ? 1 : 0, result.normalizations());
+      assertEquals(gain > 1, result.model().hasSparseOperators());
+      assertEquals(gain > 1 ? 0 : 1, notices.list().size(), notices.list().toString());
+      assertArrayEquals(run(model), run(result.model()), 1e-4f);
+      // It has no weights that could be pruned.
+      assertEquals(List.of(), LayerDiscovery.skipped(result.model()));
+      assertEquals(1, LayerDiscovery.discover(result.model()).size());
+    }
   }
 
   @Test

@@ -122,6 +122,7 @@ class SparseRuntimeTest {
             "0.1",
             "--json");
     assertIsAsSaid(pruned, out, result.path("layers"));
+    assertEquals(0, result.path("normalizations").asInt());
     assertEquals(result.path("rewritten").asInt() > 0, OnnxModel.read(out).hasSparseOperators());
     assertEquals(result.path("rewritten").asInt() == 0, result.path("latency").isNull());
     if (result.path("rewritten").asInt() == 0) {

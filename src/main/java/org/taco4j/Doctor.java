@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backends;
 import org.taco4j.report.RunReport;
@@ -19,13 +20,31 @@ import org.taco4j.runtime.Session;
  * @param machine the machine and the backend that would be chosen
  * @param maxHeapBytes heap that the JVM may use
  * @param cpuFeatures SIMD extensions that the operating system reports; empty where it does not
+ * @param operators the library of sparse operators
  */
 public record Doctor(
     String taco,
     String onnxRuntime,
     RunReport.Machine machine,
     long maxHeapBytes,
-    List<String> cpuFeatures) {
+    List<String> cpuFeatures,
+    Operators operators) {
+
+  /**
+   * The library of sparse operators for ONNX Runtime.
+   *
+   * @param available whether there is one for this platform
+   * @param instructionSets that it has kernels for and this processor runs, best first
+   * @param build of the library; null without one
+   * @param table file of the times measured on one thread; null without a library
+   * @param timedLayers layers in that file; 0 where there is none, or it is of another version
+   */
+  public record Operators(
+      boolean available,
+      List<String> instructionSets,
+      @Nullable String build,
+      @Nullable String table,
+      int timedLayers) {}
 
   /** Extensions worth naming: those that the kernels here or in the runtimes use. */
   private static final List<String> FEATURES =
@@ -55,7 +74,8 @@ public record Doctor(
           Session.runtimeVersion(),
           machine(choice.backend().description() + "; " + choice.reason()),
           Runtime.getRuntime().maxMemory(),
-          readCpuFeatures());
+          readCpuFeatures(),
+          SparseRuntime.describe());
     }
   }
 

@@ -106,6 +106,8 @@ import org.taco4j.solve.Solvers;
  *     at all, where there are enough) or {@code none} (all passes are done)
  * @param tuneCrop least part of an image's area that random crops keep
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
+ * @param runtime {@code onnxruntime}, or {@code taco4j}: ONNX Runtime with the operator library,
+ *     for which layers become sparse operators where those are faster on this machine
  * @param threads to compute with
  * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
  * @param backend {@code auto}, {@code scalar} or {@code simd}
@@ -160,6 +162,7 @@ public record Recipe(
     @Nullable String tuneHoldOut,
     @Nullable Double tuneCrop,
     @Nullable String comparePtc,
+    @Nullable String runtime,
     @Nullable Integer threads,
     @Nullable String memory,
     @Nullable String backend) {
@@ -242,6 +245,7 @@ public record Recipe(
             Map.entry("tune-hold-out", "auto"),
             Map.entry("schedule", Schedule.ONE_SHOT),
             Map.entry("finetune-passes", 0),
+            Map.entry("runtime", SparseRuntime.ONNX_RUNTIME),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),
@@ -524,6 +528,7 @@ public record Recipe(
               + " is for --reconstruct layerwise; the sequential form fits each layer's outputs"
               + " itself");
     }
+    SparseRuntime.check(require(full.runtime));
     Transfer.check(full);
     Tuning.check(full);
     if (!List.of("auto", "dense", "prune").contains(require(full.classifier))) {
@@ -639,10 +644,12 @@ public record Recipe(
     return SEQUENTIAL.equals(reconstruct);
   }
 
-  /** What of this recipe decides the bytes of the specialist, given the model and the images. */
+  /** What of this recipe decides the weights of the specialist, given the model and the images. */
   Recipe forProvenance() {
     ObjectNode tree = YAML.valueToTree(this);
-    tree.remove(List.of("model", "data", "labels", "compare-ptc", "threads", "memory", "backend"));
+    tree.remove(
+        List.of(
+            "model", "data", "labels", "compare-ptc", "runtime", "threads", "memory", "backend"));
     return YAML.convertValue(tree, Recipe.class);
   }
 

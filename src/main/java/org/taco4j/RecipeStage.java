@@ -61,6 +61,8 @@ public enum RecipeStage {
   TUNING("tuning", "tune", "tune-passes", "tune-rate", "tune-hold-out", "tune-crop"),
   /** What is compressed beside the specialist. */
   COMPARISON("comparison", "compare-ptc"),
+  /** What the specialist is written for. */
+  EXPORT("what it is written for", "runtime"),
   /** Where it runs: threads and memory change no result, the backend only how sums are rounded. */
   MACHINE("this machine", "threads", "memory", "backend");
 

@@ -16,6 +16,11 @@ final class RunLog {
     this.progress = progress;
   }
 
+  /** Who follows the run. */
+  Progress progress() {
+    return progress;
+  }
+
   /** A line of the log only. */
   void write(String line) {
     lines.add(LocalTime.now(ZoneId.systemDefault()).truncatedTo(ChronoUnit.MILLIS) + " " + line);

@@ -21,6 +21,7 @@ import org.taco4j.bench.Accuracy;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
+import org.taco4j.bench.OperatorPlan;
 import org.taco4j.common.AtomicFiles;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -48,6 +49,7 @@ import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 import org.taco4j.solve.HybridObcSolver;
 import org.taco4j.solve.Pattern;
@@ -105,6 +107,10 @@ final class Specializer {
     this.notices = new Notices(log::notice);
   }
 
+  private boolean isForOperatorLibrary() {
+    return SparseRuntime.TACO4J.equals(recipe.runtime());
+  }
+
   private static double secondsSince(long start) {
     return (System.nanoTime() - start) / 1e9;
   }
@@ -139,10 +145,14 @@ final class Specializer {
     Backend backend = choice.backend();
     log.write("backend " + backend.description() + " (" + choice.reason() + ")");
     log.say("backend " + backend.name() + ", " + workers.threads() + " threads");
+    if (isForOperatorLibrary()) {
+      OperatorLibrary.file(); // Where there is none, that is said before any work.
+    }
 
     // The model, the task and the dense baseline.
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
     OnnxModel source = OnnxModel.read(file);
+    SparseRuntime.refuseRewritten(source);
     String sourceSha256 = ModelFiles.sha256(file);
     ModelInput input = ModelInput.of(source);
     Preprocessing preprocessing = PreprocessingOptions.of(recipe).resolve(source, input);
@@ -287,7 +297,8 @@ final class Specializer {
             data.classes().size(),
             preprocessor);
     Compression.Compressed result = compression.compress(target, Optional.empty());
-    OnnxModel compressed = result.model();
+    // The copy that is compared with PTC stays as it is.
+    OnnxModel compressed = result.model().copy();
     List<RunReport.StructureReport> structureReports =
         structured == null ? List.of() : structured.reports(result.unitOutcomes());
 
@@ -297,6 +308,15 @@ final class Specializer {
     compressed.setMetadata("taco4j.version", Taco.version());
     compressed.setMetadata("taco4j.source.sha256", sourceSha256);
     compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
+    Map<String, RunReport.Operator> operators = Map.of();
+    if (isForOperatorLibrary()) {
+      OperatorPlan.Use use = new OperatorPlan.Use(input, imageShape, LATENCY_THREADS, 1);
+      OperatorPlan.Result rewritten =
+          SparseRuntime.rewrite(compressed, use, notices, log.progress());
+      log.write(rewritten.rewritten() + " layers rewritten to sparse operators");
+      compressed = rewritten.model();
+      operators = SparseRuntime.reports(rewritten);
+    }
     log.stage("writing the model", 0);
     Path written = folder.write("model.onnx", compressed::write);
     Path writtenDense = folder.write(".dense.onnx", dense::write);
@@ -336,7 +356,14 @@ final class Specializer {
     Map<String, Long> nonZeros = nonZeros(specialist, layers);
     long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
     List<RunReport.LayerReport> layerReports =
-        layerReports(layers, structured, result.unitOutcomes(), result.outcomes(), nonZeros, macs);
+        layerReports(
+            layers,
+            structured,
+            result.unitOutcomes(),
+            result.outcomes(),
+            nonZeros,
+            macs,
+            operators);
     RunReport.ModelResult denseResult =
         result(denseAccuracy, writtenDense, sum(denseNonZeros), sum(macs));
     ModelFiles.delete(writtenDense);
@@ -804,7 +831,8 @@ final class Specializer {
       List<LayerWise.Outcome> unitOutcomes,
       List<LayerWise.Outcome> outcomes,
       Map<String, Long> nonZeros,
-      Map<String, Long> macs) {
+      Map<String, Long> macs,
+      Map<String, RunReport.Operator> operators) {
     Map<String, LayerWise.Outcome> byName = new HashMap<>();
     unitOutcomes.forEach(outcome -> byName.put(outcome.plan().layer().name(), outcome));
     outcomes.forEach(outcome -> byName.put(outcome.plan().layer().name(), outcome));
@@ -830,7 +858,8 @@ final class Specializer {
               outcome == null ? 0 : outcome.deadColumns(),
               outcome == null ? 0 : outcome.seconds(),
               outcome == null ? null : search(outcome.searches()),
-              outcome == null ? whyDense(layer, structured, outcomes.isEmpty()) : null));
+              outcome == null ? whyDense(layer, structured, outcomes.isEmpty()) : null,
+              operators.get(layer.name())));
     }
     return reports;
   }

@@ -11,6 +11,9 @@ import org.taco4j.bench.Accuracy;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
+import org.taco4j.bench.OperatorCalibration;
+import org.taco4j.bench.OperatorPlan;
+import org.taco4j.bench.OperatorTable;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -31,6 +34,7 @@ import org.taco4j.report.Overview;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 import org.taco4j.solve.Pattern;
 
@@ -223,6 +227,12 @@ public final class Taco {
       return this;
     }
 
+    /** What the specialist is written for, as {@link Recipe#runtime}. */
+    public Specialization runtime(String runtime) {
+      recipe = recipe.with("runtime", runtime);
+      return this;
+    }
+
     /** Seed of everything random. */
     public Specialization seed(long seed) {
       recipe = recipe.with("seed", seed);
@@ -411,12 +421,214 @@ public final class Taco {
     }
   }
 
+  /**
+   * What to check.
+   *
+   * @param model a dense classifier
+   * @param sparsities fractions of the weights to remove
+   * @param pattern {@code unstructured} or {@code rows4}
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @param seconds for which each sparsity is measured
+   */
+  public record CheckRequest(
+      Path model,
+      List<Double> sparsities,
+      String pattern,
+      int threads,
+      int batch,
+      double seconds) {}
+
+  /**
+   * How fast a model would be: the JSON of {@code taco check}.
+   *
+   * @param pattern how zeros lie
+   */
+  public record CheckResult(
+      String model, String pattern, List<CheckedSparsity> sparsities, List<Notice> notices) {}
+
+  /**
+   * How fast a model is at a sparsity.
+   *
+   * @param pruned layers with zeros
+   * @param rewritten layers that became sparse operators
+   * @param normalizations layer normalizations that became operators of the library
+   * @param latency of the model with zeros: dense, and with sparse operators
+   * @param difference between the results of both, relative
+   * @param layers all of them, in graph order
+   */
+  public record CheckedSparsity(
+      double sparsity,
+      int pruned,
+      int rewritten,
+      int normalizations,
+      LatencyComparison latency,
+      double difference,
+      List<OperatorPlan.LayerChoice> layers) {}
+
+  /**
+   * Says what speed-up to expect on this machine from pruning a model, without images: a copy is
+   * pruned by magnitude, rewritten for the operator library, and measured. All prunable layers but
+   * the classifier get zeros.
+   *
+   * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
+   *     MODEL for a model that takes no images or has no prunable layer
+   */
+  public static CheckResult check(CheckRequest request, Progress progress) {
+    return SpeedCheck.run(request, progress);
+  }
+
+  /**
+   * A table of times that has been filled: the JSON of {@code taco bench --calibrate-ops}.
+   *
+   * @param table its file
+   * @param measured how many layers were timed now; each sparsity counts
+   * @param layers of how many different layers it has times
+   */
+  public record CalibrationResult(String table, int measured, int layers, List<Notice> notices) {}
+
+  /**
+   * Times layers with and without the operator library, for the choice that {@link #export} and
+   * {@link #specialize} make. What has been timed before is not timed again.
+   *
+   * @param model whose layers to time; null for those of common networks
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @throws TacoException of kind RUNTIME where there is no library for this platform
+   */
+  public static CalibrationResult calibrateOperators(
+      @Nullable Path model, int threads, int batch, Progress progress) {
+    Notices notices = new Notices(progress::notice);
+    OperatorTable table = SparseRuntime.table(threads, notices);
+    OnnxModel whole = null;
+    OperatorPlan.Use use = null;
+    if (model != null) {
+      whole = OnnxModel.read(model);
+      SparseRuntime.refuseRewritten(whole);
+      ModelInput input = ModelInput.of(whole);
+      use = new OperatorPlan.Use(input, imageShape(whole, input), threads, batch);
+    }
+    int measured =
+        OperatorCalibration.calibrate(
+            whole,
+            use,
+            threads,
+            batch,
+            table,
+            notices,
+            new OperatorCalibration.Listener() {
+              @Override
+              public void level(String what, int layers) {
+                progress.stage("timing layers with " + what, layers);
+              }
+
+              @Override
+              public void measured(String layer) {
+                progress.step(layer);
+              }
+            });
+    return new CalibrationResult(table.file().toString(), measured, table.size(), notices.list());
+  }
+
+  /**
+   * A model that was written for a runtime: the JSON of {@code taco export}.
+   *
+   * @param runtime that it was written for
+   * @param layers all of them, in graph order
+   * @param rewritten how many of them became sparse operators
+   * @param normalizations how many layer normalizations became operators of the library
+   * @param measured layers that had to be timed
+   * @param latency dense against written, in turns; null where nothing was rewritten
+   * @param library the operator library that was written beside it; null where none was asked for
+   */
+  public record ExportResult(
+      String model,
+      String runtime,
+      int rewritten,
+      int normalizations,
+      int measured,
+      List<OperatorPlan.LayerChoice> layers,
+      @Nullable LatencyComparison latency,
+      @Nullable String library,
+      List<Notice> notices) {}
+
+  /**
+   * What to export.
+   *
+   * @param model a pruned classifier
+   * @param runtime {@code taco4j}
+   * @param out the file to write
+   * @param library a folder that gets the operator library, for other programs; null for none
+   * @param threads inside an operator
+   * @param batch images in a run
+   * @param seconds for which the result is measured against the dense model
+   */
+  public record ExportRequest(
+      Path model,
+      String runtime,
+      Path out,
+      @Nullable Path library,
+      int threads,
+      int batch,
+      double seconds) {}
+
+  /**
+   * Writes a pruned model with the layers as sparse operators that are faster so on this machine.
+   *
+   * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
+   *     MODEL for a model that takes no images or has sparse operators already
+   */
+  public static ExportResult export(ExportRequest request, Progress progress) {
+    SparseRuntime.check(request.runtime());
+    if (!request.runtime().equals(SparseRuntime.TACO4J)) {
+      throw TacoException.usage(
+          "a model is exported for --runtime taco4j; onnxruntime takes it as it is");
+    }
+    Notices notices = new Notices(progress::notice);
+    OnnxModel model = OnnxModel.read(request.model());
+    ModelInput input = ModelInput.of(model);
+    OperatorPlan.Use use =
+        new OperatorPlan.Use(input, imageShape(model, input), request.threads(), request.batch());
+    OperatorPlan.Result result = SparseRuntime.rewrite(model, use, notices, progress);
+    result.model().write(request.out());
+    LatencyComparison latency = null;
+    if (result.model().hasSparseOperators()) {
+      progress.stage("latency, dense and rewritten in turns", 0);
+      try (Session a = Session.open(request.model(), request.threads());
+          Session b = Session.open(request.out(), request.threads())) {
+        latency =
+            LatencyComparison.measure(
+                a,
+                input,
+                b,
+                input,
+                use.imageShape(),
+                use.threads(),
+                use.batch(),
+                request.seconds(),
+                MOST_PAIRS);
+      }
+    }
+    String library =
+        request.library() == null ? null : OperatorLibrary.writeTo(request.library()).toString();
+    return new ExportResult(
+        request.out().toString(),
+        request.runtime(),
+        result.rewritten(),
+        result.normalizations(),
+        result.measured(),
+        result.layers(),
+        latency,
+        library,
+        notices.list());
+  }
+
   private static String describe(ModelInput input, long[] shape) {
     shape[0] = input.batch();
     return java.util.Arrays.toString(shape);
   }
 
-  private static long[] imageShape(OnnxModel model, ModelInput input) {
+  static long[] imageShape(OnnxModel model, ModelInput input) {
     return new Preprocessor(PreprocessingOptions.none().resolve(model, input)).shape(1);
   }
 
@@ -426,7 +638,7 @@ public final class Taco {
    * @param parameters weights of all layers
    * @param macs multiply-accumulates of all layers for one image; 0 where the model takes no images
    * @param skipped operators with weights that are no layers here, and why
-   * @param sparsity zeros over the weights of prunable layers
+   * @param sparsity zeros over the weights of prunable layers and of sparse operators
    * @param classes outputs of the classifier; null where that cannot be told
    */
   public record Inspection(
@@ -475,7 +687,7 @@ public final class Taco {
       long layerZeros =
           LayerWeights.hasKnownZeros(model, layer) ? LayerWeights.zeros(model, layer) : 0;
       parameters += layer.parameters();
-      if (layer.prunable()) {
+      if (layer.prunable() || layer.isSparseOperator()) {
         prunable += layer.parameters();
         zeros += layerZeros;
       }

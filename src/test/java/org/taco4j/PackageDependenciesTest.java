@@ -33,7 +33,7 @@ class PackageDependenciesTest {
     "calibrate, 'common onnx data runtime compute'",
     "reconstruct, 'common onnx data runtime compute solve calibrate'",
     "tune, 'common onnx data runtime execute'",
-    "bench, 'common onnx data runtime'",
+    "bench, 'common onnx data runtime export'",
     "report, 'common'",
     "demo, 'common onnx data runtime tune bench report root'",
   })

@@ -162,6 +162,7 @@ class RecipesTest {
             "solver",
             "reconstruction",
             "tuning",
+            "what it is written for",
             "this machine"),
         headings);
     assertEquals(resolved, Recipe.read(file("resolved.yaml", yaml)));

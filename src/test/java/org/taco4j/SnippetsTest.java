@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import ai.onnx.proto.OnnxMl.ModelProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.awt.Graphics2D;
 import java.awt.image.BufferedImage;
@@ -38,12 +39,16 @@ import org.taco4j.data.ImageDecoder;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
+import org.taco4j.export.SparseOperators;
 import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.TensorData;
 import org.taco4j.report.ReportFiles;
 import org.taco4j.report.Reports;
 import org.taco4j.runtime.ModelInput;
+import org.taco4j.runtime.OperatorLibrary;
+import org.taco4j.runtime.Session;
+import org.taco4j.runtime.Tensor;
 
 /**
  * The programs in the documentation and in report.html that load a specialist do run, and say what
@@ -234,7 +239,10 @@ class SnippetsTest {
     for (Path document : DOCUMENTS) {
       Matcher matcher = BLOCK.matcher(Files.readString(document));
       while (matcher.find()) {
-        if (matcher.group(1).equals(language) && matcher.group(2).contains(word)) {
+        boolean session = matcher.group(2).contains("taco4j_ops");
+        if (matcher.group(1).equals(language)
+            && matcher.group(2).contains(word)
+            && session == word.equals("taco4j_ops")) {
           snippets.add(new Snippet(document, matcher.group(2)));
         }
       }
@@ -352,6 +360,135 @@ class SnippetsTest {
               "Snippet"),
           CASES.subList(0, 1),
           "");
+    }
+  }
+
+  /** Makes {@code fast/} with a model that runs with the library only; gives its first score. */
+  private float makeFast() throws IOException {
+    assumeTrue(OperatorLibrary.isAvailable(), "no operator library was built: no cmake?");
+    Path fast = folder.resolve("fast");
+    String name = OperatorLibrary.writeTo(fast).getFileName().toString();
+    assumeTrue(name.equals("libtaco4j_ops.so"), "the programs name the library of Linux");
+    OnnxModel model =
+        OnnxModel.read(TinyTask.convNet(folder.resolve("dense.onnx"), TinyTask.Input.FREE));
+    SparseOperators.rewrite(model, layer -> layer.groups() == 1);
+    // Without the functions that stand in for the operators nothing else can run it.
+    OnnxModel bare =
+        OnnxModel.of(
+            "fast", ModelProto.parseFrom(model.toBytes()).toBuilder().clearFunctions().build());
+    bare.write(fast.resolve("model.onnx"));
+    Map<String, Tensor> feed =
+        ModelInput.of(bare).feed(new float[3 * 8 * 8], 1, new long[] {1, 3, 8, 8});
+    try (Session session = Session.open(bare, 1)) {
+      Map<String, Tensor> results = session.run(feed);
+      float score = results.get("logits").floats()[0];
+      results.values().forEach(Tensor::close);
+      return score;
+    } finally {
+      feed.values().forEach(Tensor::close);
+    }
+  }
+
+  private void assertPrints(float score, List<String> command) throws IOException {
+    String line = succeed(folder, command).lines().reduce((a, b) -> b).orElse("");
+    assertEquals(score, Float.parseFloat(line), TOLERANCE, line);
+  }
+
+  @Test
+  void javaWithTheLibrary() throws IOException {
+    float score = makeFast();
+    String classPath =
+        System.getProperty("surefire.test.class.path", System.getProperty("java.class.path"));
+    for (Snippet snippet : snippets("java", "OperatorLibrary")) {
+      Map<Boolean, String> lines =
+          snippet
+              .text()
+              .lines()
+              .collect(
+                  Collectors.partitioningBy(
+                      line -> line.startsWith("import "), Collectors.joining("\n")));
+      Path source =
+          Files.writeString(
+              folder.resolve("Fast.java"),
+              lines.get(true)
+                  + "\nclass Fast {\n  public static void main(String[] a) throws Exception {\n"
+                  + lines.get(false)
+                  + """
+
+                      var image =
+                          ai.onnxruntime.OnnxTensor.createTensor(
+                              OrtEnvironment.getEnvironment(),
+                              java.nio.FloatBuffer.wrap(new float[192]),
+                              new long[] {1, 3, 8, 8});
+                      var result = session.run(java.util.Map.of("images", image));
+                      System.out.println(((float[][]) result.get(0).getValue())[0][0]);
+                    }
+                  }
+                  """);
+      Path arguments =
+          Files.writeString(folder.resolve("class-path"), "-cp \"%s\"".formatted(classPath));
+      assertPrints(
+          score,
+          List.of(
+              Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+              "@" + arguments,
+              source.toString()));
+    }
+  }
+
+  @Test
+  void pythonWithTheLibrary() throws IOException {
+    assumeTrue(
+        works("python3", "-c", "import onnxruntime, numpy"),
+        "python3 with the packages onnxruntime and numpy is not on PATH: the lines in Python are"
+            + " not run");
+    float score = makeFast();
+    for (Snippet snippet : snippets("python", "taco4j_ops")) {
+      Path script =
+          Files.writeString(
+              folder.resolve("fast.py"),
+              "import numpy as np, onnxruntime as ort\n"
+                  + snippet.text()
+                  + "print(session.run(None, {'images': np.zeros((1, 3, 8, 8), np.float32)})[0][0, 0])\n");
+      assertPrints(score, List.of("python3", script.toString()));
+    }
+  }
+
+  @Test
+  void cppWithTheLibrary() throws IOException {
+    assumeTrue(works("g++", "--version"), "g++ is not on PATH: the C++ lines are not compiled");
+    List<String> flags = onnxRuntimeFlags().orElse(null);
+    assumeTrue(flags != null, "the C++ headers of ONNX Runtime are not here: ONNXRUNTIME_HOME");
+    float score = makeFast();
+    for (Snippet snippet : snippets("cpp", "taco4j_ops")) {
+      Path source =
+          Files.writeString(
+              folder.resolve("fast.cpp"),
+              """
+              #include <iostream>
+              #include <vector>
+              #include <onnxruntime_cxx_api.h>
+              int main() {
+                Ort::Env env;
+                %s
+                std::vector<float> x(192);
+                std::vector<int64_t> shape{1, 3, 8, 8};
+                auto memory = Ort::MemoryInfo::CreateCpu(OrtDeviceAllocator, OrtMemTypeCPU);
+                auto image =
+                    Ort::Value::CreateTensor<float>(memory, x.data(), 192, shape.data(), 4);
+                const char *inputs[] = {"images"}, *outputs[] = {"logits"};
+                auto results = session.Run(Ort::RunOptions(), inputs, &image, 1, outputs, 1);
+                std::cout << results[0].GetTensorData<float>()[0] << std::endl;
+              }
+              """
+                  .formatted(snippet.text()));
+      Path program = folder.resolve("fast-program");
+      List<String> command =
+          new ArrayList<>(
+              List.of("g++", "-std=c++17", source.toString(), "-o", program.toString()));
+      command.addAll(flags);
+      succeed(folder, command);
+      assertPrints(score, List.of(program.toString()));
     }
   }
 

@@ -65,10 +65,48 @@ public record LatencyComparison(
       int batch,
       double seconds,
       int mostPairs) {
-    int images = batch;
-    if (denseInput.batch() > 0 || compressedInput.batch() > 0) {
-      images = Math.max(denseInput.batch(), compressedInput.batch());
+    int images = images(denseInput, compressedInput, batch);
+    double[][] millis =
+        pairs(
+            dense, denseInput, compressed, compressedInput, imageShape, images, seconds, mostPairs);
+    int pairs = millis[0].length;
+    double[] ratios = new double[pairs];
+    for (int i = 0; i < pairs; i++) {
+      ratios[i] = millis[0][i] / millis[1][i];
     }
+    return new LatencyComparison(
+        Percentiles.of(millis[0]),
+        Percentiles.of(millis[1]),
+        percentile(ratios, 0.5),
+        percentile(ratios, 0.05),
+        percentile(ratios, 0.95),
+        pairs,
+        threads,
+        images);
+  }
+
+  /** How many images both run at once. */
+  static int images(ModelInput dense, ModelInput compressed, int batch) {
+    return dense.batch() > 0 || compressed.batch() > 0
+        ? Math.max(dense.batch(), compressed.batch())
+        : batch;
+  }
+
+  /**
+   * Runs two models in turns.
+   *
+   * @param images in a run
+   * @return [2, pairs]: milliseconds of the first and of the second
+   */
+  static double[][] pairs(
+      Session dense,
+      ModelInput denseInput,
+      Session compressed,
+      ModelInput compressedInput,
+      long[] imageShape,
+      int images,
+      double seconds,
+      int mostPairs) {
     float[] data =
         new float[Math.toIntExact(images * imageShape[1] * imageShape[2] * imageShape[3])];
     java.util.Random random = new java.util.Random(1);
@@ -97,19 +135,7 @@ public record LatencyComparison(
         }
         pairs++;
       }
-      double[] ratios = new double[pairs];
-      for (int i = 0; i < pairs; i++) {
-        ratios[i] = a[i] / b[i];
-      }
-      return new LatencyComparison(
-          Percentiles.of(Arrays.copyOf(a, pairs)),
-          Percentiles.of(Arrays.copyOf(b, pairs)),
-          percentile(ratios, 0.5),
-          percentile(ratios, 0.05),
-          percentile(ratios, 0.95),
-          pairs,
-          threads,
-          images);
+      return new double[][] {Arrays.copyOf(a, pairs), Arrays.copyOf(b, pairs)};
     } finally {
       denseFeed.values().forEach(Tensor::close);
       compressedFeed.values().forEach(Tensor::close);

@@ -20,23 +20,34 @@ import picocli.CommandLine.Parameters;
     name = "bench",
     description =
         "Measure the latency of a model against the dense one, in turns in one process, in ONNX"
-            + " Runtime on the CPU.",
+            + " Runtime on the CPU; or, with --calibrate-ops, the times of layers for the choice of"
+            + " operators.",
     mixinStandardHelpOptions = true,
     sortOptions = false,
     footer = {
       "",
-      "Example:",
-      "  ${ROOT-COMMAND-NAME} bench specialist/model.onnx --against model.onnx"
+      "Examples:",
+      "  ${ROOT-COMMAND-NAME} bench specialist/model.onnx --against model.onnx",
+      "  ${ROOT-COMMAND-NAME} bench --calibrate-ops model.onnx"
     })
 final class BenchCommand implements Callable<Integer> {
-  @Parameters(index = "0", paramLabel = "MODEL", description = "the compressed ONNX file")
+  @Parameters(
+      index = "0",
+      arity = "0..1",
+      paramLabel = "MODEL",
+      description =
+          "the compressed ONNX file; with --calibrate-ops the model whose layers are timed, or none"
+              + " for those of common networks")
   @Nullable Path model;
 
   @Option(
-      names = "--against",
-      required = true,
-      paramLabel = "DENSE",
-      description = "the dense ONNX file")
+      names = "--calibrate-ops",
+      description =
+          "time layers, dense and with the library of sparse operators, at several sparsities, and"
+              + " keep the times for export, check and specialize --runtime taco4j")
+  boolean calibrateOps;
+
+  @Option(names = "--against", paramLabel = "DENSE", description = "the dense ONNX file")
   @Nullable Path against;
 
   @Option(names = "--threads", paramLabel = "N", description = "threads inside an operator (1)")
@@ -58,14 +69,19 @@ final class BenchCommand implements Callable<Integer> {
     if (threads < 1 || batch < 1 || !(seconds > 0)) {
       throw TacoException.usage("--threads, --batch and --seconds must be positive");
     }
-    PrintWriter out = Objects.requireNonNull(spec).commandLine().getOut();
-    LatencyComparison result =
-        Taco.bench(
-            Objects.requireNonNull(against),
-            Objects.requireNonNull(model),
-            threads,
-            batch,
-            seconds);
+    CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
+    PrintWriter out = commandLine.getOut();
+    if (calibrateOps) {
+      calibrate(commandLine);
+      return 0;
+    }
+    if (model == null || against == null) {
+      throw new CommandLine.MissingParameterException(
+          commandLine,
+          spec.args().getFirst(),
+          "name two models, MODEL and --against=DENSE, or --calibrate-ops");
+    }
+    LatencyComparison result = Taco.bench(against, model, threads, batch, seconds);
     if (result.batch() != batch) {
       spec.commandLine()
           .getErr()
@@ -90,6 +106,25 @@ final class BenchCommand implements Callable<Integer> {
     }
     out.flush();
     return 0;
+  }
+
+  private void calibrate(CommandLine commandLine) {
+    if (against != null) {
+      throw TacoException.usage("--calibrate-ops compares no models: leave out --against");
+    }
+    try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {
+      Taco.CalibrationResult result = Taco.calibrateOperators(model, threads, batch, progress);
+      progress.endStage();
+      PrintWriter out = commandLine.getOut();
+      if (json) {
+        out.print(ReportFiles.toJson(result));
+      } else {
+        out.printf(
+            "%d times measured; %d layers in %s%n",
+            result.measured(), result.layers(), result.table());
+      }
+      out.flush();
+    }
   }
 
   private static void row(PrintWriter out, String name, LatencyComparison.Percentiles p) {

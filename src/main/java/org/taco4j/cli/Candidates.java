@@ -56,6 +56,20 @@ abstract class Candidates implements Iterable<String> {
     }
   }
 
+  /** Of {@code --pattern} where sparse operators are to gain from it. */
+  static final class OfSparsePattern extends Candidates {
+    OfSparsePattern() {
+      super(List.of("unstructured", "rows4"));
+    }
+  }
+
+  /** Of {@code --runtime}. */
+  static final class OfRuntime extends Candidates {
+    OfRuntime() {
+      super(List.of("onnxruntime", "taco4j"));
+    }
+  }
+
   /** Of {@code --misfit}. */
   static final class OfMisfit extends Candidates {
     OfMisfit() {

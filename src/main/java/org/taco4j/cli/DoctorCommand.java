@@ -42,6 +42,19 @@ final class DoctorCommand implements Callable<Integer> {
           doctor.machine().memoryBytes() / (double) (1L << 30),
           doctor.maxHeapBytes() / (double) (1L << 30));
       out.printf("backend       %s%n", doctor.machine().backend());
+      Doctor.Operators operators = doctor.operators();
+      if (operators.available()) {
+        out.printf(
+            "sparse ops    library %s, kernels for %s%n",
+            operators.build(), String.join(", ", operators.instructionSets()));
+        out.printf(
+            "              %s%n",
+            operators.timedLayers() == 0
+                ? "no times measured yet: bench --calibrate-ops"
+                : operators.timedLayers() + " layers timed, in " + operators.table());
+      } else {
+        out.println("sparse ops    no library for this platform: such models run densely");
+      }
     }
     out.flush();
     return 0;

@@ -24,6 +24,7 @@ final class GroupedOptions {
           RecipeStage.SOLVER,
           RecipeStage.RECONSTRUCTION,
           RecipeStage.TUNING,
+          RecipeStage.EXPORT,
           RecipeStage.TRANSFER,
           RecipeStage.COMPARISON,
           RecipeStage.PREPROCESSING,

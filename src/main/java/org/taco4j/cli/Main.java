@@ -25,6 +25,8 @@ import picocli.CommandLine.IVersionProvider;
       SpecializeCommand.class,
       EvalCommand.class,
       ClassifyCommand.class,
+      CheckCommand.class,
+      ExportCommand.class,
       BenchCommand.class,
       DemoCommand.class,
       InspectCommand.class,

@@ -281,6 +281,16 @@ final class SpecializeCommand implements Callable<Integer> {
       description = "leave layers whose names match dense; may be given several times")
   @Nullable List<String> exclude;
 
+  @Option(
+      names = "--runtime",
+      paramLabel = "NAME",
+      completionCandidates = Candidates.OfRuntime.class,
+      description =
+          "onnxruntime (default), or taco4j: layers that ONNX Runtime runs faster with this project's"
+              + " operator library, as measured on this machine, become sparse operators; without"
+              + " the library the file computes the same, densely")
+  @Nullable String runtime;
+
   @Mixin PreprocessingMixin preprocessing = new PreprocessingMixin();
 
   @Option(
@@ -394,6 +404,7 @@ final class SpecializeCommand implements Callable<Integer> {
         tuneHoldOut,
         tuneCrop,
         comparePtc == null ? null : comparePtc.toString(),
+        runtime,
         threads,
         memory,
         backend);

@@ -8,6 +8,7 @@ import ai.onnx.proto.OnnxMl.OperatorSetIdProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.List;
 import org.taco4j.onnx.Attributes;
+import org.taco4j.onnx.Operators;
 import org.taco4j.onnx.TensorData;
 
 /**
@@ -16,7 +17,7 @@ import org.taco4j.onnx.TensorData;
  */
 final class SparseFunctions {
   /** The domain of the operators. */
-  static final String DOMAIN = "taco4j";
+  static final String DOMAIN = Operators.SPARSE_DOMAIN;
 
   /** Version of the domain. */
   static final int VERSION = 1;

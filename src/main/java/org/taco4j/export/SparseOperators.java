@@ -79,6 +79,9 @@ public final class SparseOperators {
   }
 
   private static Optional<String> whyNot(OnnxModel model, Layer layer) {
+    if (layer.isSparseOperator()) {
+      return Optional.of("it is a sparse operator already");
+    }
     GraphIndex.Constant weight = weight(model, layer);
     boolean convolution = layer.opType().equals("Conv");
     if (weight.dims().size() != (convolution ? 4 : 2)) {

@@ -8,7 +8,8 @@ import java.util.Optional;
  * to its model by names only: {@link LayerWeights} reads and writes the weights.
  *
  * @param name unique in the model: the node's name, or its output's name where the node has none
- * @param opType {@code Conv}, {@code Gemm} or {@code MatMul}
+ * @param opType {@code Conv}, {@code Gemm} or {@code MatMul}; of a layer that was rewritten the
+ *     sparse operator, such as {@code taco4j.SparseConvRelu}
  * @param input name of the activation tensor that the layer reads
  * @param output name of the tensor that the node writes
  * @param unfold how samples come out of {@code input}
@@ -51,6 +52,11 @@ public record Layer(
     return unfold instanceof Unfold.Convolution convolution
         && convolution.channels() == 1
         && convolution.groups() > 1;
+  }
+
+  /** Whether this is an operator of the library that a layer was rewritten to. */
+  public boolean isSparseOperator() {
+    return opType.startsWith(Operators.SPARSE_DOMAIN + ".");
   }
 
   /** Whether weights of this layer may be pruned. */

@@ -17,6 +17,8 @@ import org.jspecify.annotations.Nullable;
 
 /** Finds the layers of a model. */
 public final class LayerDiscovery {
+  private static final String SPARSE = "a sparse operator already";
+
   private LayerDiscovery() {}
 
   /**
@@ -55,6 +57,7 @@ public final class LayerDiscovery {
    * and whose input is not; those that cannot be pruned with the reason why. A product of two
    * activations is no layer. For a layer whose weights have more axes than a {@link Layer} can tell
    * (a 3-D convolution, a stack of matrices), rows and columns only give the number of parameters.
+   * The sparse operators that layers were rewritten to are listed too, none of them prunable.
    */
   public static List<Layer> discover(OnnxModel model) {
     return model.found().layers();
@@ -142,7 +145,13 @@ public final class LayerDiscovery {
             layer(i, 1, 0);
           }
         }
-        default -> other(node);
+        default -> {
+          if (node.getDomain().equals(Operators.SPARSE_DOMAIN)) {
+            sparse(i);
+          } else {
+            other(node);
+          }
+        }
       }
       for (AttributeProto attribute : node.getAttributeList()) {
         if (attribute.hasG()) {
@@ -150,6 +159,41 @@ public final class LayerDiscovery {
         }
         attribute.getGraphsList().forEach(body -> inside(node, attribute.getName(), body));
       }
+    }
+
+    /** An operator that a layer was rewritten to; what it is fused with counts as its output. */
+    private void sparse(int i) {
+      NodeProto node = index.node(i);
+      int weight = node.getOpType().startsWith("SparseMatMulLeft") ? 0 : 1;
+      GraphIndex.Constant constant = index.constant(Nodes.input(node, weight));
+      boolean convolution = node.getOpType().startsWith("SparseConv");
+      if (!convolution && !node.getOpType().startsWith("SparseMatMul")) {
+        other(node);
+        return;
+      }
+      if (constant == null || constant.dims().size() != (convolution ? 4 : 2)) {
+        skip(node, "the operator " + Nodes.operator(node) + " is not supported");
+        return;
+      }
+      List<Long> dims = constant.dims();
+      int groups = (int) Nodes.integer(node, "group", 1);
+      boolean rowsLast = !convolution && weight == 1;
+      int cols = dims.get(rowsLast ? 0 : 1).intValue();
+      layers.add(
+          new Layer(
+              layerName(node),
+              Nodes.operator(node),
+              node.getInput(1 - weight),
+              node.getOutput(0),
+              convolution
+                  ? patches(node, dims, groups)
+                  : rowsLast ? new Unfold.LastAxis(cols) : new Unfold.SecondToLastAxis(cols),
+              dims.get(rowsLast ? 1 : 0).intValue() / groups,
+              convolution ? 1 : rowsLast ? -1 : -2,
+              new Layer.WeightSource(constant.name(), constant.permutation(), rowsLast),
+              Optional.empty(),
+              Optional.of(SPARSE)));
+      nodes.add(i);
     }
 
     private void other(NodeProto node) {

@@ -12,8 +12,12 @@ import ai.onnx.proto.OnnxMl.TensorShapeProto;
 import ai.onnx.proto.OnnxMl.TypeProto;
 import ai.onnx.proto.OnnxMl.ValueInfoProto;
 import com.google.protobuf.ByteString;
+import com.google.protobuf.CodedInputStream;
+import com.google.protobuf.WireFormat;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.OutputStream;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.DigestOutputStream;
 import java.security.MessageDigest;
@@ -217,6 +221,36 @@ public final class OnnxModel {
       counts.merge(Nodes.operator(node), 1, Integer::sum);
     }
     return counts;
+  }
+
+  /** Whether the model has operators of this project, for which there is a library. */
+  public boolean hasSparseOperators() {
+    return proto.getOpsetImportList().stream()
+        .anyMatch(set -> set.getDomain().equals(Operators.SPARSE_DOMAIN));
+  }
+
+  /**
+   * {@link #hasSparseOperators()} of a model file, of which the weights are not read; false for a
+   * file that is no model.
+   */
+  public static boolean hasSparseOperators(Path file) {
+    int operatorSet =
+        ModelProto.OPSET_IMPORT_FIELD_NUMBER << 3 | WireFormat.WIRETYPE_LENGTH_DELIMITED;
+    try (InputStream in = Files.newInputStream(file)) {
+      CodedInputStream fields = CodedInputStream.newInstance(in);
+      for (int tag = fields.readTag(); tag != 0; tag = fields.readTag()) {
+        if (tag != operatorSet) {
+          fields.skipField(tag);
+        } else if (OperatorSetIdProto.parseFrom(fields.readByteArray())
+            .getDomain()
+            .equals(Operators.SPARSE_DOMAIN)) {
+          return true;
+        }
+      }
+      return false;
+    } catch (IOException e) {
+      return false; // Whoever loads it says what is wrong with it.
+    }
   }
 
   /**

@@ -4,6 +4,9 @@ import java.util.Set;
 
 /** Kinds of ONNX operators. */
 public final class Operators {
+  /** The domain of this project's own operators: layers that skip zeros. */
+  public static final String SPARSE_DOMAIN = "taco4j";
+
   /** Operators that act on each element of their first input alone. */
   public static final Set<String> ELEMENTWISE =
       Set.of(

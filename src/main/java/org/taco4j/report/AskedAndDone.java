@@ -33,6 +33,7 @@ final class AskedAndDone {
     all.solver();
     all.schedule();
     all.tuning();
+    all.runtime();
     all.ptc();
     return all.lines;
   }
@@ -165,6 +166,26 @@ final class AskedAndDone {
             Method.percent(report.sparsity()),
             pruned,
             report.layers().size()));
+  }
+
+  private void runtime() {
+    List<RunReport.Operator> operators =
+        report.layers().stream()
+            .map(RunReport.LayerReport::operator)
+            .filter(Objects::nonNull)
+            .toList();
+    if (operators.isEmpty()) {
+      return;
+    }
+    long sparse = operators.stream().filter(operator -> operator.name() != null).count();
+    add(
+        "runtime",
+        option("runtime", "onnxruntime"),
+        String.format(
+            Locale.ROOT,
+            "%d of %d layers are sparse operators; elsewhere the file runs densely",
+            sparse,
+            operators.size()));
   }
 
   private void solver() {

@@ -21,6 +21,13 @@ final class Method {
 
   private Method() {}
 
+  /** Whether layers of the model that was written are sparse operators. */
+  static boolean hasSparseOperators(RunReport report) {
+    return report.layers().stream()
+        .map(RunReport.LayerReport::operator)
+        .anyMatch(operator -> operator != null && operator.name() != null);
+  }
+
   /** An option of the recipe as text; what it does not say is {@code otherwise}. */
   static String option(RunReport report, String name, String otherwise) {
     Object value = report.recipe().get(name);

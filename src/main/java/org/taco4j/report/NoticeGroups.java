@@ -52,6 +52,8 @@ final class NoticeGroups {
           "The damping could not be chosen by cross-validation",
           LEFT_DENSE,
           "Layers that stay dense",
+          "operators-not-used",
+          "No layer is faster with sparse operators",
           "layer-skipped",
           "Operators with weights that stay as they are",
           "structures-left",
@@ -105,7 +107,11 @@ final class NoticeGroups {
           "float32-rows-repeated", "Rows were solved again in double precision",
           "samples-inferred", "The number of samples was inferred",
           "resumed", "Resumed from finished layers",
-          "tuning-resumed", "Tuning was resumed");
+          "tuning-resumed", "Tuning was resumed",
+          "operators-measured", "Layers were timed in this run, dense and sparse",
+          "operator-table-outdated", "Earlier times of layers were of other versions",
+          "operator-table-damaged", "Earlier times of layers could not be read",
+          "operator-table-not-kept", "Times of layers are not kept for later");
 
   private NoticeGroups() {}
 

@@ -128,10 +128,13 @@ public final class ReportFiles {
     AtomicFiles.writeString(page, RunPage.of(read(folder), folder));
   }
 
-  /** In a table the search has columns of its own, such as {@code search.swaps}. */
+  /** In a table search and operator have columns of their own, such as {@code search.swaps}. */
   interface FlatLayer {
     @JsonUnwrapped(prefix = "search.")
     RunReport.Search search();
+
+    @JsonUnwrapped(prefix = "operator.")
+    RunReport.Operator operator();
   }
 
   /** The layers as CSV (RFC 4180), a column for each property of report.json. */

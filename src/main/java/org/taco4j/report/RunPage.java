@@ -90,6 +90,9 @@ final class RunPage {
         values.put("pairs", pairs(report, predictions));
       }
     }
+    values.put("hasSparseOperators", Method.hasSparseOperators(report));
+    values.put(
+        "operators", report.layers().stream().filter(layer -> layer.operator() != null).toList());
     return HtmlPages.fill("run.ftlh", values);
   }
 

@@ -319,6 +319,8 @@ public record RunReport(
    * @param damping λ that was used, relative to the mean of the Hessian's diagonal
    * @param search what the search over masks did; null where there was none
    * @param whyDense why the layer was left dense; null for a pruned one
+   * @param operator what runs it where the model is written for the operator library; null where it
+   *     is not, and for a layer that is no more
    */
   @JsonPropertyOrder({"name", "opType", "rows", "cols"})
   public record LayerReport(
@@ -338,6 +340,21 @@ public record RunReport(
       int deadColumns,
       double seconds,
       @Nullable Search search,
+      @Nullable String whyDense,
+      @Nullable Operator operator) {}
+
+  /**
+   * What runs a layer, and the times on this machine that were compared for that.
+   *
+   * @param name such as {@code taco4j.SparseConvRelu}; null where it stays dense
+   * @param denseMillis in ONNX Runtime, without the reordering of tensors; null where not known
+   * @param sparseMillis with the library; null where not known
+   * @param whyDense why it runs densely; null where it does not
+   */
+  public record Operator(
+      @Nullable String name,
+      @Nullable Double denseMillis,
+      @Nullable Double sparseMillis,
       @Nullable String whyDense) {}
 
   /**

@@ -4,16 +4,28 @@ import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
 import java.io.IOException;
 import java.io.InputStream;
+import java.lang.foreign.AddressLayout;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.foreign.ValueLayout;
 import java.net.URI;
 import java.net.URL;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Collections;
+import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.Set;
 import java.util.WeakHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.common.AtomicFiles;
+import org.taco4j.common.Sha256;
 import org.taco4j.common.TacoException;
 
 /**
@@ -77,6 +89,26 @@ public final class OperatorLibrary {
     }
   }
 
+  /** Set when it has been said that a model runs without its operators. */
+  private static final AtomicBoolean SAID_DENSE = new AtomicBoolean();
+
+  /**
+   * {@link #register}s the operators for a model that has some; where there is no library for this
+   * platform, says once that the model runs densely.
+   */
+  static void registerFor(String model, OrtSession.SessionOptions options) {
+    if (isAvailable()) {
+      register(options);
+    } else if (!SAID_DENSE.getAndSet(true)) {
+      System.getLogger(OperatorLibrary.class.getName())
+          .log(
+              System.Logger.Level.WARNING,
+              model
+                  + " runs densely, without its sparse operators: "
+                  + Objects.requireNonNull(Holder.FAILURE).getMessage());
+    }
+  }
+
   /** Whether {@link #register} has a library for this platform. */
   public static boolean isAvailable() {
     return Holder.FILE != null;
@@ -96,8 +128,64 @@ public final class OperatorLibrary {
     return Objects.requireNonNull(Holder.FILE);
   }
 
+  /**
+   * The instruction sets that the library has kernels for and this processor runs, best first.
+   *
+   * @throws TacoException as {@link #file}
+   */
+  public static List<String> instructionSets() {
+    // The library is never unloaded: ONNX Runtime may hold it, too.
+    SymbolLookup library = SymbolLookup.libraryLookup(file(), Arena.global());
+    AddressLayout text =
+        ValueLayout.ADDRESS.withTargetLayout(
+            MemoryLayout.sequenceLayout(Long.MAX_VALUE, ValueLayout.JAVA_BYTE));
+    try {
+      MemorySegment names =
+          (MemorySegment)
+              Linker.nativeLinker()
+                  .downcallHandle(
+                      library.findOrThrow("taco4j_available_isas"), FunctionDescriptor.of(text))
+                  .invokeExact();
+      return List.of(names.getString(0).split(","));
+    } catch (Throwable e) {
+      throw new IllegalStateException("taco4j_available_isas failed", e);
+    }
+  }
+
+  /** The instruction set whose kernels run: what {@code TACO4J_ISA} names, or the best. */
+  public static String instructionSet() {
+    String forced = System.getenv("TACO4J_ISA");
+    return forced == null || forced.isEmpty() ? instructionSets().getFirst() : forced;
+  }
+
+  /**
+   * What tells this build of the library from others: the beginning of the SHA-256 of its file.
+   *
+   * @throws TacoException as {@link #file}
+   */
+  public static String build() {
+    try {
+      return Sha256.hex(file()).substring(0, 16);
+    } catch (IOException e) {
+      throw new TacoException(
+          TacoException.Kind.RUNTIME, file() + ": cannot be read: " + e.getMessage(), e);
+    }
+  }
+
+  /**
+   * Writes the library into a folder, for programs in other languages.
+   *
+   * @return the file
+   * @throws TacoException as {@link #file}; of kind RUNTIME also when the file system refuses
+   */
+  public static Path writeTo(Path folder) {
+    Path target = folder.resolve(file().getFileName());
+    AtomicFiles.write(target, out -> Files.copy(file(), out));
+    return target;
+  }
+
   /** {@code linux-x86_64}: as the build calls it. */
-  static String platform() {
+  public static String platform() {
     String name = System.getProperty("os.name").toLowerCase(Locale.ROOT);
     String os = name.startsWith("mac") ? "macosx" : name.startsWith("win") ? "windows" : name;
     String arch =

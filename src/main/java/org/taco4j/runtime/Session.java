@@ -17,8 +17,9 @@ import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
 
 /**
- * A model loaded in ONNX Runtime on the CPU. {@link #run} may be called by several threads at once;
- * with one intra-op thread, each call computes in the thread that calls.
+ * A model loaded in ONNX Runtime on the CPU, with the {@link OperatorLibrary} where the model has
+ * sparse operators. {@link #run} may be called by several threads at once; with one intra-op
+ * thread, each call computes in the thread that calls.
  */
 public final class Session implements AutoCloseable {
   /**
@@ -49,7 +50,11 @@ public final class Session implements AutoCloseable {
   public static Session open(OnnxModel model, int threads) {
     if (model.sizeInBytes() <= IN_MEMORY_LIMIT) {
       byte[] bytes = model.toBytes();
-      return open(model.source(), threads, (env, options) -> env.createSession(bytes, options));
+      return open(
+          model.source(),
+          threads,
+          model.hasSparseOperators(),
+          (env, options) -> env.createSession(bytes, options));
     }
     Path folder = temporaryFolder(model);
     // Ctrl-C leaves no folder behind either.
@@ -59,7 +64,10 @@ public final class Session implements AutoCloseable {
       Path file = folder.resolve("model.onnx");
       model.write(file);
       return open(
-          model.source(), threads, (env, options) -> env.createSession(file.toString(), options));
+          model.source(),
+          threads,
+          model.hasSparseOperators(),
+          (env, options) -> env.createSession(file.toString(), options));
     } finally {
       deleteFolder(folder);
       try {
@@ -84,7 +92,10 @@ public final class Session implements AutoCloseable {
   /** Loads a model file as it is. */
   public static Session open(Path file, int threads) {
     return open(
-        file.toString(), threads, (env, options) -> env.createSession(file.toString(), options));
+        file.toString(),
+        threads,
+        OnnxModel.hasSparseOperators(file),
+        (env, options) -> env.createSession(file.toString(), options));
   }
 
   private interface Creation {
@@ -92,13 +103,17 @@ public final class Session implements AutoCloseable {
         throws OrtException;
   }
 
-  private static Session open(String source, int threads, Creation creation) {
+  private static Session open(
+      String source, int threads, boolean sparseOperators, Creation creation) {
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
       options.setIntraOpNumThreads(threads);
       options.setInterOpNumThreads(1);
       options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_ERROR);
       // Sessions take turns here: one that spins after its run would steal from the next.
       options.addConfigEntry("session.force_spinning_stop", "1");
+      if (sparseOperators) {
+        OperatorLibrary.registerFor(source, options);
+      }
       return new Session(creation.create(OrtEnvironment.getEnvironment(), options), source);
     } catch (OrtException e) {
       throw failure(source + ": ONNX Runtime " + runtimeVersion() + " refuses the model: ", e);
@@ -168,7 +183,7 @@ public final class Session implements AutoCloseable {
   }
 
   /** One caller at a time, as the shutdown hook may meet the thread that made the folder. */
-  private static synchronized void deleteFolder(Path folder) {
+  static synchronized void deleteFolder(Path folder) {
     if (!Files.exists(folder)) {
       return;
     }

@@ -101,7 +101,18 @@ class CommandsTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"specialize", "eval", "classify", "bench", "inspect", "solve", "doctor"})
+  @ValueSource(
+      strings = {
+        "specialize",
+        "eval",
+        "classify",
+        "check",
+        "export",
+        "bench",
+        "inspect",
+        "solve",
+        "doctor"
+      })
   void everyCommandExplainsItself(String command) {
     Cli.Result result = Cli.run(command, "--help").succeeded();
     assertTrue(result.out().contains("Usage: taco " + command), result.out());
@@ -112,7 +123,16 @@ class CommandsTest {
   void helpNamesTheCommandsAndExitCodes() {
     String help = Cli.run("--help").succeeded().out();
     for (String command :
-        List.of("specialize", "eval", "classify", "bench", "inspect", "solve", "doctor")) {
+        List.of(
+            "specialize",
+            "eval",
+            "classify",
+            "check",
+            "export",
+            "bench",
+            "inspect",
+            "solve",
+            "doctor")) {
       assertTrue(help.contains(command), command);
     }
     assertTrue(help.contains("Exit codes"), help);

@@ -8,7 +8,9 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.function.Predicate;
+import java.util.function.UnaryOperator;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
@@ -32,20 +34,26 @@ public final class ChildJvm {
   /** With this JVM's class path, and more in the environment. */
   public static Result run(
       Class<?> main, List<String> flags, Map<String, String> environment, String... arguments) {
-    return run(main, flags, environment, entry -> true, arguments);
+    return run(main, flags, environment, entry -> entry, arguments);
   }
 
   /** With those entries of the class path only that {@code onClassPath} lets pass. */
   public static Result run(
       Class<?> main, List<String> flags, Predicate<String> onClassPath, String... arguments) {
-    return run(main, flags, Map.of(), onClassPath, arguments);
+    return run(main, flags, Map.of(), entry -> onClassPath.test(entry) ? entry : null, arguments);
+  }
+
+  /** With other entries in the class path, as {@code entries} changes them. */
+  public static Result runWith(
+      Class<?> main, List<String> flags, UnaryOperator<String> entries, String... arguments) {
+    return run(main, flags, Map.of(), entries, arguments);
   }
 
   private static Result run(
       Class<?> main,
       List<String> flags,
       Map<String, String> environment,
-      Predicate<String> onClassPath,
+      UnaryOperator<String> entries,
       String... arguments) {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
@@ -55,7 +63,8 @@ public final class ChildJvm {
             .splitAsStream(
                 System.getProperty(
                     "surefire.test.class.path", System.getProperty("java.class.path")))
-            .filter(onClassPath)
+            .map(entries)
+            .filter(Objects::nonNull)
             .collect(Collectors.joining(File.pathSeparator));
     command.add(main.getName());
     command.addAll(List.of(arguments));

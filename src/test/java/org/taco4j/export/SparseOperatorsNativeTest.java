@@ -37,7 +37,6 @@ import org.taco4j.compute.ChildJvm;
 import org.taco4j.onnx.ModelBuilder;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.Ort;
-import org.taco4j.runtime.InstructionSets;
 import org.taco4j.runtime.OperatorLibrary;
 
 /** The operator library in ONNX Runtime. */
@@ -51,7 +50,7 @@ class SparseOperatorsNativeTest {
 
   @Test
   void agreesWithTheDenseOperatorsOnEveryInstructionSet() {
-    for (String isa : InstructionSets.available()) {
+    for (String isa : OperatorLibrary.instructionSets()) {
       ChildJvm.Result result = ChildJvm.run(SparseConvGrid.class, FLAGS, Map.of("TACO4J_ISA", isa));
       assertEquals(0, result.exitCode(), isa + ": " + result.output());
       assertTrue(result.output().contains("cases agree"), isa + ": " + result.output());

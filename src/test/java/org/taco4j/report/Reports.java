@@ -152,7 +152,8 @@ public final class Reports {
               i % 3,
               0.25,
               search,
-              null));
+              null,
+              new RunReport.Operator("taco4j.SparseMatMul", 0.25, 0.125, null)));
     }
     layers.add(
         new RunReport.LayerReport(
@@ -172,7 +173,8 @@ public final class Reports {
             0,
             0,
             null,
-            "depthwise " + NASTY));
+            "depthwise " + NASTY,
+            new RunReport.Operator(null, null, null, "no operator " + NASTY)));
     return layers;
   }
 
@@ -203,7 +205,8 @@ public final class Reports {
         new RunReport.ModelResult(null, null, null, null, 0, 3_400_000, 3_100_000, 800, 0);
     RunReport.LayerReport layer =
         new RunReport.LayerReport(
-            "only", "Conv", 4, 9, 1, 36, 0, null, null, 0, null, null, null, 0, 0, null, "dense");
+            "only", "Conv", 4, 9, 1, 36, 0, null, null, 0, null, null, null, 0, 0, null, "dense",
+            null);
     return new RunReport(
         full.schemaVersion(),
         full.tool(),

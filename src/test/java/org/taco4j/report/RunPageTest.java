@@ -211,6 +211,7 @@ class RunPageTest {
             0,
             value,
             null,
+            null,
             null);
     RunReport.Losses losses = new RunReport.Losses(value, value, value, value, value, value);
     RunReport.Tuning tuning = full.tuning();
@@ -297,6 +298,7 @@ class RunPageTest {
             0.01,
             0,
             1,
+            null,
             null,
             null);
     List<RunReport.LayerReport> layers = List.of(full.layers().getLast(), ziplm);

@@ -27,7 +27,7 @@ class NativeProgramsTest {
     return programs.stream()
         .flatMap(
             program ->
-                InstructionSets.available().stream()
+                OperatorLibrary.instructionSets().stream()
                     .map(
                         isa ->
                             dynamicTest(

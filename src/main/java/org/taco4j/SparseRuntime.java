@@ -1,0 +1,129 @@
+package org.taco4j;
+
+import java.nio.file.Path;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.taco4j.bench.OperatorPlan;
+import org.taco4j.bench.OperatorTable;
+import org.taco4j.common.Notices;
+import org.taco4j.common.Suggestions;
+import org.taco4j.common.TacoException;
+import org.taco4j.onnx.OnnxModel;
+import org.taco4j.report.RunReport;
+import org.taco4j.runtime.OperatorLibrary;
+import org.taco4j.runtime.Session;
+
+/** The runtimes that a model is written for, and the way of one to the operator library. */
+final class SparseRuntime {
+  /** ONNX Runtime with our operator library. */
+  static final String TACO4J = "taco4j";
+
+  /** ONNX Runtime as it is. */
+  static final String ONNX_RUNTIME = "onnxruntime";
+
+  private SparseRuntime() {}
+
+  /** Throws an exception of kind USAGE for a runtime that there is not. */
+  static void check(String runtime) {
+    List<String> names = List.of(ONNX_RUNTIME, TACO4J);
+    if (!names.contains(runtime)) {
+      throw TacoException.usage(
+          "--runtime is onnxruntime or taco4j, not '"
+              + runtime
+              + "'"
+              + Suggestions.didYouMean(runtime, names));
+    }
+  }
+
+  /** Throws an exception of kind MODEL for a model that has sparse operators already. */
+  static void refuseRewritten(OnnxModel model) {
+    if (model.hasSparseOperators()) {
+      throw TacoException.model(
+          model.source() + " has sparse operators already; give the model that it was made from");
+    }
+  }
+
+  /** What became of layers, by name, for the report. */
+  static Map<String, RunReport.Operator> reports(OperatorPlan.Result result) {
+    Map<String, RunReport.Operator> operators = new HashMap<>();
+    for (OperatorPlan.LayerChoice layer : result.layers()) {
+      operators.put(
+          layer.layer(),
+          new RunReport.Operator(
+              layer.operator(), layer.denseMillis(), layer.sparseMillis(), layer.whyDense()));
+    }
+    return operators;
+  }
+
+  /**
+   * What measured times depend on here.
+   *
+   * @throws TacoException of kind RUNTIME where there is no library for this platform
+   */
+  static OperatorTable.Machine machine(int threads) {
+    return new OperatorTable.Machine(
+        Doctor.machine("").cpu(),
+        OperatorLibrary.instructionSet(),
+        Session.runtimeVersion(),
+        OperatorLibrary.build(),
+        threads);
+  }
+
+  /** Opens the table of this machine. */
+  static OperatorTable table(int threads, Notices notices) {
+    return OperatorTable.open(OperatorTable.cacheFolder(), machine(threads), notices);
+  }
+
+  /** Rewrites the layers of a pruned model that gain; says how that gets on. */
+  static OperatorPlan.Result rewrite(
+      OnnxModel model, OperatorPlan.Use use, Notices notices, Progress progress) {
+    refuseRewritten(model);
+    OperatorTable table = table(use.threads(), notices);
+    progress.stage("choosing operators", 0);
+    OperatorPlan.Result result =
+        OperatorPlan.rewrite(model, use, table, notices, listener(progress));
+    progress.message(
+        String.format(
+            Locale.ROOT,
+            "%d of %d layers%s rewritten to operators of the library",
+            result.rewritten(),
+            result.layers().size(),
+            result.normalizations() == 0
+                ? ""
+                : " and " + result.normalizations() + " layer normalizations"));
+    return result;
+  }
+
+  static OperatorPlan.Listener listener(Progress progress) {
+    return new OperatorPlan.Listener() {
+      @Override
+      public void measuring(int layers) {
+        progress.stage("timing layers, dense and sparse", layers);
+      }
+
+      @Override
+      public void measured(String layer) {
+        progress.step(layer);
+      }
+
+      @Override
+      public void comparing() {
+        progress.stage("comparing whole models", 0);
+      }
+    };
+  }
+
+  /** What {@code taco doctor} says of the library. */
+  static Doctor.Operators describe() {
+    if (!OperatorLibrary.isAvailable()) {
+      return new Doctor.Operators(false, List.of(), null, null, 0);
+    }
+    OperatorTable.Machine machine = machine(1);
+    Path file = OperatorTable.fileOf(OperatorTable.cacheFolder(), machine);
+    OperatorTable table = OperatorTable.open(OperatorTable.cacheFolder(), machine, new Notices());
+    return new Doctor.Operators(
+        true, OperatorLibrary.instructionSets(), machine.library(), file.toString(), table.size());
+  }
+}

@@ -39,6 +39,21 @@ final class SparseFunctions {
     }
   }
 
+  /** Convolution of bytes; see {@link #quantizedConvolution}. */
+  static final String QUANTIZED_CONVOLUTION = "SparseQLinearConv";
+
+  /** The same with an operand added. */
+  static final String QUANTIZED_CONVOLUTION_ADD = "SparseQLinearConvAdd";
+
+  /** Product of bytes with a matrix; see {@link #quantizedMatrix}. */
+  static final String QUANTIZED_MATRIX = "SparseQLinearMatMul";
+
+  private static final String INTEGER_MATRIX = "SparseMatMulInteger";
+
+  /** Inputs that all int8 operators begin with. */
+  private static final List<String> QUANTIZED_OPERANDS =
+      List.of("X", "x_scale", "x_zero_point", "W", "w_scale", "w_zero_point");
+
   /** Name of the operator for a product with what is fused into it. */
   static String name(Product product, boolean adds, FusedActivation.Kind activation) {
     return product.prefix + (adds ? "Add" : "") + activation.suffix;
@@ -57,13 +72,7 @@ final class SparseFunctions {
       Product product, boolean adds, FusedActivation.Kind activation, int opset) {
     List<String> inputs =
         product == Product.MATRIX_ON_THE_LEFT ? List.of("W", "X", "B") : List.of("X", "W", "B");
-    FunctionProto.Builder function =
-        FunctionProto.newBuilder()
-            .setName(name(product, adds, activation))
-            .setDomain(DOMAIN)
-            .addAllInput(inputs)
-            .addOutput("Y")
-            .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset));
+    FunctionProto.Builder function = start(name(product, adds, activation), inputs, opset);
     boolean plain = activation == FusedActivation.Kind.NONE;
     String sum = plain && !adds ? "Y" : "sum";
     if (product == Product.CONVOLUTION) {
@@ -80,6 +89,108 @@ final class SparseFunctions {
           .addNode(node("MatMul", "product", inputs.get(0), inputs.get(1)))
           .addNode(node("Add", sum, "product", "B"));
     }
+    addAndActivate(function, sum, adds, activation, opset);
+    return function.build();
+  }
+
+  /**
+   * Y = QLinearConv(X, W, B), bytes to bytes; with {@code adds} a second operand Z is added to
+   * that, after it has been rounded to the grid of c_scale and c_zero_point, and the sum is rounded
+   * to that of y_scale and y_zero_point: exactly what a model of QDQ form says.
+   */
+  static FunctionProto quantizedConvolution(boolean adds, int opset) {
+    FunctionProto.Builder function =
+        start(adds ? QUANTIZED_CONVOLUTION_ADD : QUANTIZED_CONVOLUTION, QUANTIZED_OPERANDS, opset)
+            .addAllAttribute(List.of("strides", "pads", "dilations", "group"));
+    String grid = adds ? "c" : "y";
+    function.addAllInput(List.of(grid + "_scale", grid + "_zero_point", "B"));
+    function.addNode(
+        node(
+                "QLinearConv",
+                adds ? "C" : "Y",
+                "X",
+                "x_scale",
+                "x_zero_point",
+                "W",
+                "w_scale",
+                "w_zero_point",
+                grid + "_scale",
+                grid + "_zero_point",
+                "B")
+            .addAttribute(reference("strides", "strides", AttributeType.INTS))
+            .addAttribute(reference("pads", "pads", AttributeType.INTS))
+            .addAttribute(reference("dilations", "dilations", AttributeType.INTS))
+            .addAttribute(reference("group", "group", AttributeType.INT)));
+    if (adds) {
+      function
+          .addAllInput(List.of("Z", "z_scale", "z_zero_point", "y_scale", "y_zero_point"))
+          .addNode(node("DequantizeLinear", "product", "C", "c_scale", "c_zero_point"))
+          .addNode(node("DequantizeLinear", "operand", "Z", "z_scale", "z_zero_point"))
+          .addNode(node("Add", "sum", "product", "operand"))
+          .addNode(node("QuantizeLinear", "Y", "sum", "y_scale", "y_zero_point"));
+    }
+    return function.build();
+  }
+
+  /**
+   * Y = QLinearMatMul(X, W) with an integer bias: (MatMulInteger(X, W) + B) * (x_scale * w_scale /
+   * y_scale), rounded to the nearest integer, halves to the even one, + y_zero_point, saturated.
+   */
+  static FunctionProto quantizedMatrix(int opset) {
+    return start(QUANTIZED_MATRIX, QUANTIZED_OPERANDS, opset)
+        .addAllInput(List.of("y_scale", "y_zero_point", "B"))
+        .addNode(node("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
+        .addNode(node("Add", "sum", "product", "B"))
+        .addNode(toFloat("real", "sum"))
+        .addNode(node("Mul", "step", "x_scale", "w_scale"))
+        .addNode(node("Div", "ratio", "step", "y_scale"))
+        .addNode(node("Mul", "scaled", "real", "ratio"))
+        .addNode(constant("one", 1))
+        .addNode(node("QuantizeLinear", "Y", "scaled", "one", "y_zero_point"))
+        .build();
+  }
+
+  /** Name of the operator that {@link #integerMatrix} describes. */
+  static String integerMatrixName(boolean adds, FusedActivation.Kind activation) {
+    return INTEGER_MATRIX + (adds ? "Add" : "") + activation.suffix;
+  }
+
+  /**
+   * Y = activation(MatMulInteger(X, W) * (x_scale * w_scale) + B [+ Z]): bytes times bytes, with a
+   * result of float32 as LayerNormalization or GELU want it.
+   */
+  static FunctionProto integerMatrix(boolean adds, FusedActivation.Kind activation, int opset) {
+    boolean plain = activation == FusedActivation.Kind.NONE;
+    String sum = plain && !adds ? "Y" : "sum";
+    FunctionProto.Builder function =
+        start(integerMatrixName(adds, activation), QUANTIZED_OPERANDS, opset)
+            .addInput("B")
+            .addNode(node("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
+            .addNode(toFloat("real", "product"))
+            .addNode(node("Mul", "step", "x_scale", "w_scale"))
+            .addNode(node("Mul", "scaled_product", "real", "step"))
+            .addNode(node("Add", sum, "scaled_product", "B"));
+    addAndActivate(function, sum, adds, activation, opset);
+    return function.build();
+  }
+
+  private static FunctionProto.Builder start(String name, List<String> inputs, int opset) {
+    return FunctionProto.newBuilder()
+        .setName(name)
+        .setDomain(DOMAIN)
+        .addAllInput(inputs)
+        .addOutput("Y")
+        .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset));
+  }
+
+  /** Y = activation(sum [+ Z]); sum is Y already where there is nothing to do. */
+  private static void addAndActivate(
+      FunctionProto.Builder function,
+      String sum,
+      boolean adds,
+      FusedActivation.Kind activation,
+      int opset) {
+    boolean plain = activation == FusedActivation.Kind.NONE;
     String x = sum;
     if (adds) {
       function.addInput("Z");
@@ -112,7 +223,6 @@ final class SparseFunctions {
               .addNode(node("Mul", "twice", x, "weight"))
               .addNode(node("Mul", "Y", "twice", "half"));
     }
-    return function.build();
   }
 
   private static void clip(FunctionProto.Builder function, String x, int opset) {
@@ -139,6 +249,11 @@ final class SparseFunctions {
         .setOpType(operator)
         .addAllInput(List.of(inputs))
         .addOutput(output);
+  }
+
+  private static NodeProto.Builder toFloat(String output, String input) {
+    return node("Cast", output, input)
+        .addAttribute(Attributes.integer("to", TensorProto.DataType.FLOAT_VALUE));
   }
 
   /** A scalar. */

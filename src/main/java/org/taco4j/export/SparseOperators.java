@@ -182,7 +182,7 @@ public final class SparseOperators {
   }
 
   /** What is added to a tensor that nothing else reads; null where nothing is, or a constant. */
-  private static @Nullable String residual(GraphIndex index, String tensor) {
+  static @Nullable String residual(GraphIndex index, String tensor) {
     if (!index.readOnce(tensor)) {
       return null;
     }
@@ -251,12 +251,13 @@ public final class SparseOperators {
   }
 
   /** Whether the model declares it as an input, be it a constant's. */
-  private static boolean isInput(OnnxModel model, String tensor) {
+  static boolean isInput(OnnxModel model, String tensor) {
     return model.index().graph().getInputList().stream()
         .anyMatch(input -> input.getName().equals(tensor));
   }
 
-  private static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
+  /** The attributes that all operators for convolutions have. */
+  static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
     node.addAttribute(Attributes.integers("strides", patches.strideHeight(), patches.strideWidth()))
         .addAttribute(
             Attributes.integers(

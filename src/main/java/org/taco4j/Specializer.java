@@ -36,6 +36,7 @@ import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
 import org.taco4j.execute.TorchGraph;
+import org.taco4j.export.IntegerOperators;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
@@ -291,6 +292,26 @@ final class Specializer {
     List<RunReport.StructureReport> structureReports =
         structured == null ? List.of() : structured.reports(result.unitOutcomes());
 
+    // Activations come last: their ranges are those of the weights that go out.
+    OnnxModel floatActivations = compressed;
+    RunReport.Activations activations = null;
+    double rangeSeconds = 0;
+    if (recipe.activationBits() != null) {
+      long rangeStart = System.nanoTime();
+      log.stage("ranges of activations", 0);
+      IntegerActivations.Result integers =
+          IntegerActivations.apply(
+              recipe,
+              compressed,
+              layer -> selection.chooses(layer.name()),
+              batches.apply(data.calibration()),
+              workers,
+              notices);
+      compressed = integers.model();
+      activations = integers.report();
+      rangeSeconds = secondsSince(rangeStart);
+    }
+
     // What goes out is written first, and measured as it was written.
     compressed.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessing.toJson());
     compressed.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(data.classes()));
@@ -319,6 +340,14 @@ final class Specializer {
         untuned = topOne(accuracy);
       }
     }
+    if (activations != null) {
+      log.stage("accuracy with float activations", 0);
+      try (Session session = Session.open(floatActivations, 1)) {
+        Accuracy accuracy = evaluate(session, input, test, outputsOfTask, workers).task();
+        log.say("with float activations: " + describe(accuracy));
+        activations = IntegerActivations.withAccuracy(activations, topOne(accuracy));
+      }
+    }
     log.stage("latency, dense and compressed in turns", 0);
     LatencyComparison latency;
     try (Session a = Session.open(writtenDense, LATENCY_THREADS);
@@ -331,9 +360,13 @@ final class Specializer {
 
     Map<String, Long> macs = LayerMacs.count(dense, layers, input, imageShape);
     Map<String, Long> specialistMacs =
-        LayerMacs.count(specialist, LayerDiscovery.discover(specialist), input, imageShape);
+        LayerMacs.count(
+            floatActivations, LayerDiscovery.discover(floatActivations), input, imageShape);
     Map<String, Long> denseNonZeros = nonZeros(dense, layers);
-    Map<String, Long> nonZeros = nonZeros(specialist, layers);
+    Map<String, Long> nonZeros =
+        activations == null
+            ? nonZeros(specialist, layers)
+            : nonZerosOfIntegers(specialist, floatActivations, layers);
     long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
     List<RunReport.LayerReport> layerReports =
         layerReports(layers, structured, result.unitOutcomes(), result.outcomes(), nonZeros, macs);
@@ -374,7 +407,7 @@ final class Specializer {
             latency.threads(),
             latency.batch()),
         new RunReport.Seconds(
-            compression.calibrateSeconds(),
+            compression.calibrateSeconds() + rangeSeconds,
             compression.solveSeconds(),
             compression.correctSeconds(),
             compression.tuneSeconds() + finetuneSeconds,
@@ -389,6 +422,7 @@ final class Specializer {
         structureReports,
         structured == null ? List.of() : structured.left(),
         layerReports,
+        activations,
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
         ModelContract.of(preprocessing, specialist),
@@ -867,6 +901,20 @@ final class Specializer {
     for (Layer layer : LayerDiscovery.discover(model)) {
       if (wanted.contains(layer.name())) {
         nonZeros.put(layer.name(), layer.parameters() - LayerWeights.zeros(model, layer));
+      }
+    }
+    return nonZeros;
+  }
+
+  /** {@link #nonZeros} of a model whose layers are integer operators. */
+  private static Map<String, Long> nonZerosOfIntegers(
+      OnnxModel written, OnnxModel before, List<Layer> denseLayers) {
+    Map<String, Long> nonZeros = nonZeros(before, denseLayers);
+    Map<String, Long> zeros = IntegerOperators.zeros(written);
+    for (Layer layer : LayerDiscovery.discover(before)) {
+      Long known = zeros.get(layer.name());
+      if (nonZeros.containsKey(layer.name()) && known != null) {
+        nonZeros.put(layer.name(), layer.parameters() - known);
       }
     }
     return nonZeros;

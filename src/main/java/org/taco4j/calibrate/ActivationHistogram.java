@@ -132,14 +132,14 @@ final class ActivationHistogram {
       int lowBefore = low;
       int highBefore = high;
       for (int part = 1; part <= PARTS && maximum > 0; part++) {
-        double error = error(values, weights, bins, minimum * low / PARTS, maximum * part / PARTS);
+        double error = error(values, weights, bins, part(minimum, low), part(maximum, part));
         if (error < least) {
           least = error;
           high = part;
         }
       }
       for (int part = 1; part <= PARTS && minimum < 0; part++) {
-        double error = error(values, weights, bins, minimum * part / PARTS, maximum * high / PARTS);
+        double error = error(values, weights, bins, part(minimum, part), part(maximum, high));
         if (error < least) {
           least = error;
           low = part;
@@ -149,7 +149,11 @@ final class ActivationHistogram {
         break;
       }
     }
-    return range(RangeMethod.MSE, minimum * low / PARTS, maximum * high / PARTS);
+    return range(RangeMethod.MSE, part(minimum, low), part(maximum, high));
+  }
+
+  private static float part(float end, int parts) {
+    return (float) ((double) end * parts / PARTS);
   }
 
   /** Σ weight · (value - its nearest code's value)². */

@@ -155,6 +155,23 @@ final class SpecializeCommand implements Callable<Integer> {
   @Mixin SolverMixin solverOptions = new SolverMixin();
 
   @Option(
+      names = "--activation-bits",
+      paramLabel = "N",
+      description =
+          "8: quantise activations too, so that layers multiply integers; with --bits, and in 8 bits"
+              + " the weights of layers that are not pruned as well, but the classifier's")
+  @Nullable Integer activationBits;
+
+  @Option(
+      names = "--activation-range",
+      paramLabel = "HOW",
+      completionCandidates = Candidates.OfActivationRange.class,
+      description =
+          "how the range of an activation follows from the calibration images: minmax (default: nothing is"
+              + " clipped), percentile (0.01 %% at either end are) or mse (the least squared error)")
+  @Nullable String activationRange;
+
+  @Option(
       names = "--reconstruct",
       paramLabel = "HOW",
       completionCandidates = Candidates.OfReconstruct.class,
@@ -386,6 +403,8 @@ final class SpecializeCommand implements Callable<Integer> {
         solverOptions.bits,
         solverOptions.actOrder,
         solverOptions.sweeps,
+        activationBits,
+        activationRange,
         reconstruct,
         correct,
         tune,

@@ -110,7 +110,11 @@ public final class IntegerOperators {
       String sum,
       @Nullable String residual,
       FusedActivation activation,
-      String output) {}
+      String output) {
+    boolean givesBytes() {
+      return form == null || form.givesBytes();
+    }
+  }
 
   /**
    * What was done with the layers, by name in graph order.
@@ -320,7 +324,7 @@ public final class IntegerOperators {
       Step step = steps.get(i);
       NodeProto node = index.node(i);
       if (step != null) {
-        if (Objects.requireNonNull(step.form()).givesBytes()) {
+        if (step.givesBytes()) {
           grids.put(step.output(), step.output());
         }
       } else if (claimed.contains(i)) {
@@ -457,7 +461,7 @@ public final class IntegerOperators {
         tensors.add(gridOf(step.residual()));
         tensors.add(step.sum());
       }
-      if (step.form() == null || step.form().givesBytes()) {
+      if (step.givesBytes()) {
         tensors.add(step.output());
       }
     }

@@ -1,13 +1,11 @@
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import org.taco4j.PreprocessingOptions;
 import org.taco4j.Recipe;
 import org.taco4j.bench.Evaluator;
-import org.taco4j.calibrate.ActivationRange;
 import org.taco4j.calibrate.ActivationRanges;
 import org.taco4j.calibrate.RangeMethod;
 import org.taco4j.common.Notices;
@@ -74,19 +72,12 @@ public final class IntegerTable {
     Predicate<Layer> sparse = IntegerOperators.sparserThan(model, 0.5);
     IntegerOperators plan = IntegerOperators.plan(model, layer -> true, sparse);
     String layers = "";
+    ActivationRanges ranges = ActivationRanges.measure(model, plan.tensors(), calibration, workers);
     for (RangeMethod method : RangeMethod.values()) {
-      Map<String, ActivationRange> ranges =
-          ActivationRanges.find(model, plan.tensors(), method, calibration, workers);
       OnnxModel integer = model.copy();
-      IntegerOperators.Outcome outcome = plan.rewrite(integer, ranges);
+      IntegerOperators.Outcome outcome = plan.rewrite(integer, ranges.by(method));
       line.append(" | ").append(accuracy(integer, input, test, outputs, workers));
       layers = outcome.rewritten().size() + " of " + LayerDiscovery.discover(model).size();
-      System.err.println(integer.operatorCounts());
-      System.err.println(outcome.floats());
-      ranges.values().stream()
-          .sorted((a, b) -> Double.compare(b.clipped(), a.clipped()))
-          .limit(3)
-          .forEach(System.err::println);
     }
     System.out.printf(
         Locale.ROOT,

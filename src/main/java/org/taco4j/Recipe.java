@@ -97,7 +97,7 @@ import org.taco4j.solve.Solvers;
  * @param activationBits 8 where activations are quantised too, so that layers multiply integers;
  *     null where they stay float
  * @param activationRange {@code minmax}, {@code percentile} or {@code mse}: how the range of an
- *     activation follows from the calibration images
+ *     activation follows from the calibration images; or {@code auto}, the best of them
  * @param reconstruct {@code sequential} (each layer on what the compressed layers before it give,
  *     towards the dense outputs) or {@code layerwise} (each layer on its own)
  * @param correct {@code mean-variance} or {@code none}: the channel correction after layer-wise

@@ -305,6 +305,10 @@ final class Specializer {
               compressed,
               layer -> selection.chooses(layer.name()),
               batches.apply(data.calibration()),
+              batches.apply(
+                  spread(
+                      data.calibration(),
+                      IntegerActivations.sampleSize(data.calibration().size()))),
               workers,
               notices);
       compressed = integers.model();
@@ -551,9 +555,13 @@ final class Specializer {
             + calibration.size()
             + " images",
         CORRECTION_IMAGES);
-    // Files are ordered by class: evenly spaced ones are spread over the classes.
-    return IntStream.range(0, CORRECTION_IMAGES)
-        .mapToObj(i -> calibration.get((int) ((long) i * calibration.size() / CORRECTION_IMAGES)))
+    return spread(calibration, CORRECTION_IMAGES);
+  }
+
+  /** Some images. Files are ordered by class: evenly spaced ones are spread over the classes. */
+  private static List<ImageFile> spread(List<ImageFile> files, int count) {
+    return IntStream.range(0, count)
+        .mapToObj(i -> files.get((int) ((long) i * files.size() / count)))
         .toList();
   }
 

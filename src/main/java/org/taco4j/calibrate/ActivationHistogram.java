@@ -4,8 +4,8 @@ import java.nio.FloatBuffer;
 
 /**
  * How often a tensor takes which values. Counts are whole numbers, so they do not depend on the
- * order in which values are added. First all values go to {@link #addExtremes}, then, where their
- * distribution is wanted too, once more to {@link #addCounts}. Not thread-safe.
+ * order in which values are added. First all values go to {@link #addExtremes}, then once more to
+ * {@link #addCounts}. Not thread-safe.
  */
 final class ActivationHistogram {
   /**
@@ -67,7 +67,7 @@ final class ActivationHistogram {
     count += values.limit();
   }
 
-  /** The range that a method chooses; any but {@link RangeMethod#MIN_MAX} needs the counts. */
+  /** The range that a method chooses. */
   ActivationRange range(RangeMethod method) {
     float minimum = Math.min(0, lowest);
     float maximum = Math.max(0, highest);

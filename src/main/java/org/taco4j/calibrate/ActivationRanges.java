@@ -20,31 +20,33 @@ import org.taco4j.runtime.Session;
 import org.taco4j.runtime.Tensor;
 
 /**
- * Streams images through a model and finds the range of each tensor that is to be 8 bits. Batches
- * run in waves of one per thread; then the tensors of the wave are counted, one thread for each. No
- * activation outlives its wave. Images run twice: extremes come first, then counts between them.
+ * Streams images through a model and counts which values each tensor takes that is to be 8 bits.
+ * Batches run in waves of one per thread; then the tensors of the wave are counted, one thread for
+ * each. No activation outlives its wave. Images run twice: extremes come first, then counts between
+ * them.
  */
 public final class ActivationRanges {
   /** Images in a run: all tensors of a run are there at once. */
   private static final int MOST_IMAGES = 8;
 
-  private ActivationRanges() {}
+  private final List<ActivationHistogram> histograms;
+  private final Workers workers;
+
+  private ActivationRanges(List<ActivationHistogram> histograms, Workers workers) {
+    this.histograms = histograms;
+    this.workers = workers;
+  }
 
   /**
-   * The ranges of tensors, the same at any number of threads.
+   * Measures tensors.
    *
    * @param model borrowed, not changed
    * @param tensors float tensors that nodes write, or the model's input
    * @param workers not called from one of their tasks
-   * @return by tensor, in the order given
    * @throws TacoException of kind NUMERICAL where a tensor has NaN or infinite values
    */
-  public static Map<String, ActivationRange> find(
-      OnnxModel model,
-      Collection<String> tensors,
-      RangeMethod method,
-      ImageBatches images,
-      Workers workers) {
+  public static ActivationRanges measure(
+      OnnxModel model, Collection<String> tensors, ImageBatches images, Workers workers) {
     List<ActivationHistogram> histograms = tensors.stream().map(ActivationHistogram::new).toList();
     ModelInput input = ModelInput.of(model);
     ImageBatches batches =
@@ -68,12 +70,19 @@ public final class ActivationRanges {
                   + " preprocessing, or the model in another runtime");
         }
       }
-      if (method != RangeMethod.MIN_MAX) {
-        pass(runs, input, batches, workers, histograms, ActivationHistogram::addCounts);
-      }
+      pass(runs, input, batches, workers, histograms, ActivationHistogram::addCounts);
     } finally {
       runs.forEach(RepeatedRun::close);
     }
+    return new ActivationRanges(histograms, workers);
+  }
+
+  /**
+   * The ranges that a method chooses, the same at any number of threads.
+   *
+   * @return by tensor, in the order in which they were given
+   */
+  public Map<String, ActivationRange> by(RangeMethod method) {
     ActivationRange[] ranges = new ActivationRange[histograms.size()];
     workers.forEach(ranges.length, i -> ranges[i] = histograms.get(i).range(method));
     Map<String, ActivationRange> result = new LinkedHashMap<>();

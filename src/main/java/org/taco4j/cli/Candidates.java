@@ -108,7 +108,7 @@ abstract class Candidates implements Iterable<String> {
   /** Of {@code --activation-range}. */
   static final class OfActivationRange extends Candidates {
     OfActivationRange() {
-      super(List.of("minmax", "percentile", "mse"));
+      super(List.of("auto", "minmax", "percentile", "mse"));
     }
   }
 

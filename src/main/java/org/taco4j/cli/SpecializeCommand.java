@@ -167,8 +167,9 @@ final class SpecializeCommand implements Callable<Integer> {
       paramLabel = "HOW",
       completionCandidates = Candidates.OfActivationRange.class,
       description =
-          "how the range of an activation follows from the calibration images: minmax (default: nothing is"
-              + " clipped), percentile (0.01 %% at either end are) or mse (the least squared error)")
+          "the range of an activation in 8 bits: minmax (of the calibration images), percentile (but"
+              + " for 0.01 %% at either end), mse (of the least squared error) or auto (default:"
+              + " what moves the model's scores least)")
   @Nullable String activationRange;
 
   @Option(

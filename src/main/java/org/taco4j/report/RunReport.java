@@ -346,6 +346,8 @@ public record RunReport(
    * Activations in 8 bits.
    *
    * @param range how ranges were chosen: {@code minmax}, {@code percentile} or {@code mse}
+   * @param scoreDistance ‖difference of the scores‖ / ‖scores with float activations‖ on
+   *     calibration images
    * @param floatActivations top-1 of the model before, whose activations were float; null where
    *     there are no test images
    * @param ranges of all tensors that are 8 bits, in graph order
@@ -354,6 +356,7 @@ public record RunReport(
   public record Activations(
       int bits,
       String range,
+      double scoreDistance,
       @Nullable TopOne floatActivations,
       List<ActivationRange> ranges,
       List<IntegerLayer> layers) {}

@@ -186,12 +186,12 @@ class ActivationRangesTest {
       throws java.io.IOException {
     try (Workers workers = new Workers(threads)) {
       Preprocessor preprocessor = new Preprocessor(TinyTask.preprocessing(false));
-      return ActivationRanges.find(
-          model,
-          tensors,
-          method,
-          new ImageBatches(images(), preprocessor, batch, workers, new Notices()),
-          workers);
+      return ActivationRanges.measure(
+              model,
+              tensors,
+              new ImageBatches(images(), preprocessor, batch, workers, new Notices()),
+              workers)
+          .by(method);
     }
   }
 

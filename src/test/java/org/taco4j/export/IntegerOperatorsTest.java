@@ -43,7 +43,7 @@ class IntegerOperatorsTest {
   }
 
   /** The ranges, by min and max, that tensors have for one input. */
-  private static Map<String, ActivationRange> ranges(
+  static Map<String, ActivationRange> ranges(
       OnnxModel model, Set<String> tensors, Ort.Tensor input) {
     String name = model.inputs().getFirst().name();
     Map<String, Ort.Tensor> values = new LinkedHashMap<>();

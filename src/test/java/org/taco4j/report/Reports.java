@@ -90,6 +90,7 @@ public final class Reports {
         new RunReport.Activations(
             8,
             "mse",
+            0.03,
             top1,
             List.of(new RunReport.ActivationRange(LONG, -1, 9.5f, 0, 6, 6f / 255, 0, 0.001)),
             List.of(

@@ -1,7 +1,13 @@
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.function.Predicate;
+import java.util.Map;
+import java.util.Optional;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.taco4j.PreprocessingOptions;
 import org.taco4j.Recipe;
@@ -33,33 +39,58 @@ import org.taco4j.runtime.Session;
 public final class IntegerTable {
   private IntegerTable() {}
 
-  /** Prints a line for each run folder. */
-  public static void main(String[] args) {
-    System.out.println(
-        "| specialist | layers | images | float activations | minmax | percentile | mse |");
-    System.out.println("|---|---|---|---|---|---|---|");
+  /** Prints a line for each run folder: first those without, then those with 8-bit activations. */
+  public static void main(String[] args) throws IOException {
+    Map<Boolean, List<Path>> runs =
+        Arrays.stream(args)
+            .map(Path::of)
+            .collect(Collectors.partitioningBy(run -> recipe(run).activationBits() != null));
+    System.out.println("| specialist | images | float activations | minmax | percentile | mse |");
+    System.out.println("|---|---|---|---|---|---|");
     try (Workers workers = new Workers(Runtime.getRuntime().availableProcessors())) {
-      for (String run : args) {
-        boolean all = run.endsWith("+");
-        measure(Path.of(all ? run.substring(0, run.length() - 1) : run), all, workers);
+      for (Path run : runs.get(false)) {
+        measure(run, workers);
       }
+    }
+    System.out.println();
+    System.out.println(
+        "| specialist | images | float activations | 8 bits | range | scores moved | float layers |");
+    System.out.println("|---|---|---|---|---|---|---|");
+    for (Path run : runs.get(true)) {
+      report(run);
     }
   }
 
-  /**
-   * @param all whether layers that the run left float get 8-bit weights, by rounding, as well
-   */
-  private static void measure(Path run, boolean all, Workers workers) {
-    Recipe recipe = Recipe.read(run.resolve("recipe.resolved.yaml"));
+  private static Recipe recipe(Path run) {
+    return Recipe.read(run.resolve("recipe.resolved.yaml"));
+  }
+
+  /** What a run with 8-bit activations says of itself. */
+  private static void report(Path run) throws IOException {
+    JsonNode report = new ObjectMapper().readTree(run.resolve("report.json").toFile());
+    JsonNode activations = report.path("activations");
+    long floats = 0;
+    for (JsonNode layer : activations.path("layers")) {
+      floats += layer.path("operator").isNull() ? 1 : 0;
+    }
+    System.out.printf(
+        Locale.ROOT,
+        "| %s | %d | %.1f | %.1f | %s | %.3f | %d of %d |%n",
+        run.getFileName(),
+        report.at("/compressed/images").asInt(),
+        100 * activations.at("/floatActivations/top1").asDouble(),
+        100 * report.at("/compressed/top1").asDouble(),
+        activations.path("range").asText(),
+        activations.path("scoreDistance").asDouble(),
+        floats,
+        activations.path("layers").size());
+  }
+
+  /** By each method, with integers in all layers but the classifier. */
+  private static void measure(Path run, Workers workers) {
+    Recipe recipe = recipe(run);
     ImageDataset data = dataset(recipe);
     OnnxModel model = OnnxModel.read(run.resolve("model.onnx"));
-    if (all) {
-      for (Layer layer : LayerDiscovery.discover(model)) {
-        if (LayerWeights.canFold(model, layer)) {
-          WeightQuantization.round(model, layer);
-        }
-      }
-    }
     ModelInput input = ModelInput.of(model);
     Preprocessing preprocessing = PreprocessingOptions.none().resolve(model, input);
     Preprocessor preprocessor = new Preprocessor(preprocessing);
@@ -67,26 +98,23 @@ public final class IntegerTable {
     ImageBatches calibration = batches(data.calibration(), preprocessor, batch, workers);
     ImageBatches test = batches(data.test(), preprocessor, batch, workers);
     List<Integer> outputs = IntStream.range(0, data.classes().size()).boxed().toList();
-    StringBuilder line = new StringBuilder();
-    line.append(accuracy(model, input, test, outputs, workers));
-    Predicate<Layer> sparse = IntegerOperators.sparserThan(model, 0.5);
-    IntegerOperators plan = IntegerOperators.plan(model, layer -> true, sparse);
-    String layers = "";
+    StringBuilder line = new StringBuilder(accuracy(model, input, test, outputs, workers));
+    Optional<Layer> classifier = LayerDiscovery.classifier(model);
+    for (Layer layer : LayerDiscovery.discover(model)) {
+      if (!classifier.equals(Optional.of(layer)) && LayerWeights.canFold(model, layer)) {
+        WeightQuantization.round(model, layer);
+      }
+    }
+    IntegerOperators plan =
+        IntegerOperators.plan(model, layer -> true, IntegerOperators.sparserThan(model, 0.5));
     ActivationRanges ranges = ActivationRanges.measure(model, plan.tensors(), calibration, workers);
     for (RangeMethod method : RangeMethod.values()) {
       OnnxModel integer = model.copy();
-      IntegerOperators.Outcome outcome = plan.rewrite(integer, ranges.by(method));
+      plan.rewrite(integer, ranges.by(method));
       line.append(" | ").append(accuracy(integer, input, test, outputs, workers));
-      layers = outcome.rewritten().size() + " of " + LayerDiscovery.discover(model).size();
     }
     System.out.printf(
-        Locale.ROOT,
-        "| %s%s | %s | %d | %s |%n",
-        run.getFileName(),
-        all ? ", all layers" : "",
-        layers,
-        data.test().size(),
-        line);
+        Locale.ROOT, "| %s | %d | %s |%n", run.getFileName(), data.test().size(), line);
   }
 
   private static ImageBatches batches(

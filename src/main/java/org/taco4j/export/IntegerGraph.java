@@ -299,8 +299,39 @@ final class IntegerGraph {
       moved = Nodes.withInput(moved.build(), 2, grid(from).zeroPoint()).toBuilder();
     }
     String to = node.getOutput(0);
-    nodes.add(moved.setOutput(0, newBytes(to)).build());
+    if (Nodes.is(node, "MaxPool") && !plan.isOfPlainConvolutions(from)) {
+      pool(moved.build(), to);
+    } else {
+      nodes.add(moved.setOutput(0, newBytes(to)).build());
+    }
     requireFloatsOutside(to);
+  }
+
+  /**
+   * MaxPool on the codes as floats, which changes none of them. ONNX Runtime 1.29 takes four times
+   * as long for it on bytes (400 for 100 µs on 128 channels of 56 pixels), but between its own
+   * convolutions of bytes, whose layout has a fast one.
+   */
+  private void pool(NodeProto pool, String to) {
+    String codes = newName(to + "_codes");
+    String pooled = newName(to + "_pooled_codes");
+    nodes.add(
+        NodeProto.newBuilder()
+            .setOpType("Cast")
+            .setName(newName(codes + ".cast"))
+            .addInput(pool.getInput(0))
+            .addOutput(codes)
+            .addAttribute(Attributes.integer("to", TensorProto.DataType.FLOAT_VALUE))
+            .build());
+    nodes.add(pool.toBuilder().setInput(0, codes).setOutput(0, pooled).build());
+    nodes.add(
+        NodeProto.newBuilder()
+            .setOpType("Cast")
+            .setName(newName(pooled + ".cast"))
+            .addInput(pooled)
+            .addOutput(newBytes(to))
+            .addAttribute(Attributes.integer("to", TensorProto.DataType.UINT8_VALUE))
+            .build());
   }
 
   private String newBytes(String tensor) {

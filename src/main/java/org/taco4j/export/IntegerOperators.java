@@ -478,6 +478,19 @@ public final class IntegerOperators {
     return grids.containsKey(tensor);
   }
 
+  /** Whether bytes come from QLinearConv, through moves and arithmetic or not. */
+  boolean isOfPlainConvolutions(String tensor) {
+    String grid = gridOf(tensor);
+    for (Step step : steps.values()) {
+      if (step.output().equals(grid)) {
+        return step.form() == null
+            ? step.inputs().stream().allMatch(this::isOfPlainConvolutions)
+            : step.form() == Form.CONVOLUTION;
+      }
+    }
+    return false;
+  }
+
   /** What takes the place of a node, where it is the last of some. */
   @Nullable Step stepAt(int node) {
     return steps.get(node);

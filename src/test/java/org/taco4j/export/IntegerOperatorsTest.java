@@ -212,6 +212,9 @@ class IntegerOperatorsTest {
     Rewritten sparse = check(rounded(model), 2, 2, 3, 9, 7);
     assertEquals(1, sparse.operators().get("QuantizeLinear"));
     assertEquals(1, sparse.operators().get("DequantizeLinear"));
+    assertEquals(2, sparse.operators().get("Cast"), "around MaxPool");
+    Rewritten dense = rewrite(model, false, Ort.Tensor.random(2, 3, 9, 7));
+    assertFalse(dense.operators().containsKey("Cast"));
   }
 
   @Test

@@ -47,9 +47,6 @@ import org.taco4j.onnx.Unfold;
  * need one.
  */
 public final class IntegerOperators {
-  /** The first opset with a scale for each channel. */
-  private static final int FIRST_OPSET = 13;
-
   /** Operators whose first input's values, some or all, are those of their only output. */
   private static final Set<String> MOVES =
       Set.of(
@@ -161,9 +158,7 @@ public final class IntegerOperators {
    */
   public static IntegerOperators plan(
       OnnxModel model, Predicate<Layer> chosen, Predicate<Layer> sparse) {
-    if (model.opset() < FIRST_OPSET) {
-      WeightQuantization.requireOpset(model);
-    }
+    WeightQuantization.requireOpset(model);
     IntegerOperators plan = new IntegerOperators(model);
     plan.findLayers(chosen, sparse);
     plan.findWanted();
@@ -245,8 +240,7 @@ public final class IntegerOperators {
           tensor = index.node(addition).getOutput(0);
         }
       }
-      activation =
-          convolution ? saturation(tensor) : writable(FusedActivation.after(index, tensor));
+      activation = convolution ? saturation(tensor) : FusedActivation.after(index, tensor);
       nodes.addAll(activation.nodes());
     }
     claim(
@@ -266,34 +260,20 @@ public final class IntegerOperators {
     steps.put(step.nodes().stream().mapToInt(i -> i).max().orElseThrow(), step);
   }
 
-  private FusedActivation writable(FusedActivation activation) {
-    return SparseFunctions.canWrite(activation.kind(), model.opset())
-        ? activation
-        : FusedActivation.none(Objects.requireNonNull(before(activation)));
-  }
-
-  /** The tensor that an activation reads. */
-  private @Nullable String before(FusedActivation activation) {
-    Set<String> written = new HashSet<>();
-    activation.nodes().forEach(i -> written.addAll(index.node(i).getOutputList()));
-    return activation.nodes().stream()
-        .flatMap(i -> index.node(i).getInputList().stream())
-        .filter(name -> index.isDynamic(name) && !written.contains(name))
-        .findFirst()
-        .orElse(null);
-  }
-
-  /** An activation that only cuts: 8 bits do that by themselves, as their range ends there. */
+  /** What follows a tensor and only cuts. */
   private FusedActivation saturation(String tensor) {
     FusedActivation activation = FusedActivation.after(index, tensor);
-    boolean cuts =
-        switch (activation.kind()) {
-          case RELU -> true;
-          // A range always holds 0.
-          case CLIP -> activation.minimum() <= 0 && activation.maximum() >= 0;
-          default -> false;
-        };
-    return cuts ? activation : FusedActivation.none(tensor);
+    return cuts(activation) ? activation : FusedActivation.none(tensor);
+  }
+
+  /** Whether 8 bits do what an activation does by themselves, as their range ends where it cuts. */
+  private static boolean cuts(FusedActivation activation) {
+    return switch (activation.kind()) {
+      case NONE, RELU -> true;
+      // A range always holds 0.
+      case CLIP -> activation.minimum() <= 0 && activation.maximum() >= 0;
+      default -> false;
+    };
   }
 
   /** Backwards: what layers of integers read, and what that is made of. */
@@ -387,12 +367,9 @@ public final class IntegerOperators {
   private void chooseResults() {
     for (Map.Entry<Integer, Step> entry : steps.entrySet()) {
       Step step = entry.getValue();
-      boolean cuts =
-          step.activation().kind() == FusedActivation.Kind.NONE
-              || step.activation().equals(saturation(beforeActivation(step)));
       if (step.form() == Form.SPARSE_MATRIX_TO_FLOAT
           && step.residual() == null
-          && cuts
+          && cuts(step.activation())
           && onlyBytesWanted(step.output())) {
         entry.setValue(
             new Step(
@@ -415,10 +392,6 @@ public final class IntegerOperators {
         grids.putIfAbsent(node.getOutput(0), Objects.requireNonNull(grids.get(node.getInput(0))));
       }
     }
-  }
-
-  private String beforeActivation(Step step) {
-    return Objects.requireNonNull(before(step.activation()));
   }
 
   /** Whether all readers of a tensor are layers of integers, behind what moves values or not. */

@@ -4,7 +4,6 @@ import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import com.google.protobuf.ByteString;
 import com.google.protobuf.UnsafeByteOperations;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
@@ -233,10 +232,5 @@ record IntegerWeights(List<Long> dims, byte[] codes, float[] scales) {
       zeros += code == 0 ? 1 : 0;
     }
     return zeros;
-  }
-
-  @Override
-  public String toString() {
-    return "integers " + dims + ", " + Arrays.toString(scales);
   }
 }

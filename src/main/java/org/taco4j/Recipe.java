@@ -94,6 +94,10 @@ import org.taco4j.solve.Solvers;
  * @param bits of a weight, 2 to 8, where weights are quantised; null where they stay float
  * @param actOrder whether columns are quantised in the order of falling energy of their inputs
  * @param sweeps of coordinate descent over quantised weights
+ * @param activationBits 8 where activations are quantised too, so that layers multiply integers;
+ *     null where they stay float
+ * @param activationRange {@code minmax}, {@code percentile} or {@code mse}: how the range of an
+ *     activation follows from the calibration images; or {@code auto}, the best of them
  * @param reconstruct {@code sequential} (each layer on what the compressed layers before it give,
  *     towards the dense outputs) or {@code layerwise} (each layer on its own)
  * @param correct {@code mean-variance} or {@code none}: the channel correction after layer-wise
@@ -154,6 +158,8 @@ public record Recipe(
     @Nullable Integer bits,
     @Nullable Boolean actOrder,
     @Nullable Integer sweeps,
+    @Nullable Integer activationBits,
+    @Nullable String activationRange,
     @Nullable String reconstruct,
     @Nullable String correct,
     @Nullable String tune,
@@ -488,6 +494,7 @@ public record Recipe(
     if (full.bits != null) {
       full = empty().with("act-order", false).with("sweeps", 0).overlaidWith(full);
     }
+    full = IntegerActivations.defaults(full).overlaidWith(full);
     if (full.structured != null) {
       full = empty().with("structures", StructuredPruning.USUAL_KINDS).overlaidWith(full);
     }
@@ -531,6 +538,7 @@ public record Recipe(
     SparseRuntime.check(require(full.runtime));
     Transfer.check(full);
     Tuning.check(full);
+    IntegerActivations.check(full);
     if (!List.of("auto", "dense", "prune").contains(require(full.classifier))) {
       throw TacoException.usage(
           "--classifier is auto, dense or prune, not '" + full.classifier + "'");

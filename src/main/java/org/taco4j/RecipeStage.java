@@ -54,7 +54,9 @@ public enum RecipeStage {
       "precision",
       "bits",
       "act-order",
-      "sweeps"),
+      "sweeps",
+      "activation-bits",
+      "activation-range"),
   /** On what, and towards what, layers are solved. */
   RECONSTRUCTION("reconstruction", "reconstruct", "correct"),
   /** Training after compression. */

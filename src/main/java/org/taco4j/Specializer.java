@@ -37,6 +37,7 @@ import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
 import org.taco4j.execute.TorchGraph;
+import org.taco4j.export.IntegerOperators;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
@@ -302,6 +303,30 @@ final class Specializer {
     List<RunReport.StructureReport> structureReports =
         structured == null ? List.of() : structured.reports(result.unitOutcomes());
 
+    // Activations come last: their ranges are those of the weights that go out.
+    OnnxModel floatActivations = compressed;
+    RunReport.Activations activations = null;
+    double rangeSeconds = 0;
+    if (recipe.activationBits() != null) {
+      long rangeStart = System.nanoTime();
+      log.stage("ranges of activations", 0);
+      IntegerActivations.Result integers =
+          IntegerActivations.apply(
+              recipe,
+              compressed,
+              layer -> selection.chooses(layer.name()),
+              batches.apply(data.calibration()),
+              batches.apply(
+                  spread(
+                      data.calibration(),
+                      IntegerActivations.sampleSize(data.calibration().size()))),
+              workers,
+              notices);
+      compressed = integers.model();
+      activations = integers.report();
+      rangeSeconds = secondsSince(rangeStart);
+    }
+
     // What goes out is written first, and measured as it was written.
     compressed.setMetadata(PreprocessingOptions.METADATA_KEY, preprocessing.toJson());
     compressed.setMetadata(TaskClasses.METADATA_KEY, TaskClasses.toJson(data.classes()));
@@ -339,6 +364,14 @@ final class Specializer {
         untuned = topOne(accuracy);
       }
     }
+    if (activations != null) {
+      log.stage("accuracy with float activations", 0);
+      try (Session session = Session.open(floatActivations, 1)) {
+        Accuracy accuracy = evaluate(session, input, test, outputsOfTask, workers).task();
+        log.say("with float activations: " + describe(accuracy));
+        activations = IntegerActivations.withAccuracy(activations, topOne(accuracy));
+      }
+    }
     log.stage("latency, dense and compressed in turns", 0);
     LatencyComparison latency;
     try (Session a = Session.open(writtenDense, LATENCY_THREADS);
@@ -351,9 +384,13 @@ final class Specializer {
 
     Map<String, Long> macs = LayerMacs.count(dense, layers, input, imageShape);
     Map<String, Long> specialistMacs =
-        LayerMacs.count(specialist, LayerDiscovery.discover(specialist), input, imageShape);
+        LayerMacs.count(
+            floatActivations, LayerDiscovery.discover(floatActivations), input, imageShape);
     Map<String, Long> denseNonZeros = nonZeros(dense, layers);
-    Map<String, Long> nonZeros = nonZeros(specialist, layers);
+    Map<String, Long> nonZeros =
+        activations == null
+            ? nonZeros(specialist, layers)
+            : nonZerosOfIntegers(specialist, floatActivations, layers);
     long parameters = layers.stream().filter(Layer::prunable).mapToLong(Layer::parameters).sum();
     List<RunReport.LayerReport> layerReports =
         layerReports(
@@ -401,7 +438,7 @@ final class Specializer {
             latency.threads(),
             latency.batch()),
         new RunReport.Seconds(
-            compression.calibrateSeconds(),
+            compression.calibrateSeconds() + rangeSeconds,
             compression.solveSeconds(),
             compression.correctSeconds(),
             compression.tuneSeconds() + finetuneSeconds,
@@ -416,6 +453,7 @@ final class Specializer {
         structureReports,
         structured == null ? List.of() : structured.left(),
         layerReports,
+        activations,
         notices.list(),
         Doctor.machine(backend.description() + "; " + choice.reason()),
         ModelContract.of(preprocessing, specialist),
@@ -544,9 +582,13 @@ final class Specializer {
             + calibration.size()
             + " images",
         CORRECTION_IMAGES);
-    // Files are ordered by class: evenly spaced ones are spread over the classes.
-    return IntStream.range(0, CORRECTION_IMAGES)
-        .mapToObj(i -> calibration.get((int) ((long) i * calibration.size() / CORRECTION_IMAGES)))
+    return spread(calibration, CORRECTION_IMAGES);
+  }
+
+  /** Some images. Files are ordered by class: evenly spaced ones are spread over the classes. */
+  private static List<ImageFile> spread(List<ImageFile> files, int count) {
+    return IntStream.range(0, count)
+        .mapToObj(i -> files.get((int) ((long) i * files.size() / count)))
         .toList();
   }
 
@@ -896,6 +938,20 @@ final class Specializer {
     for (Layer layer : LayerDiscovery.discover(model)) {
       if (wanted.contains(layer.name())) {
         nonZeros.put(layer.name(), layer.parameters() - LayerWeights.zeros(model, layer));
+      }
+    }
+    return nonZeros;
+  }
+
+  /** {@link #nonZeros} of a model whose layers are integer operators. */
+  private static Map<String, Long> nonZerosOfIntegers(
+      OnnxModel written, OnnxModel before, List<Layer> denseLayers) {
+    Map<String, Long> nonZeros = nonZeros(before, denseLayers);
+    Map<String, Long> zeros = IntegerOperators.zeros(written);
+    for (Layer layer : LayerDiscovery.discover(before)) {
+      Long known = zeros.get(layer.name());
+      if (nonZeros.containsKey(layer.name()) && known != null) {
+        nonZeros.put(layer.name(), layer.parameters() - known);
       }
     }
     return nonZeros;

@@ -29,7 +29,7 @@ class PackageDependenciesTest {
     "solve, 'common compute'",
     "runtime, 'common onnx'",
     "execute, 'common onnx'",
-    "export, 'common onnx solve'",
+    "export, 'common onnx solve calibrate'",
     "calibrate, 'common onnx data runtime compute'",
     "reconstruct, 'common onnx data runtime compute solve calibrate'",
     "tune, 'common onnx data runtime execute'",

@@ -119,6 +119,13 @@ abstract class Candidates implements Iterable<String> {
     }
   }
 
+  /** Of {@code --activation-range}. */
+  static final class OfActivationRange extends Candidates {
+    OfActivationRange() {
+      super(List.of("auto", "minmax", "percentile", "mse"));
+    }
+  }
+
   /** Of {@code --refit}. */
   static final class OfRefit extends Candidates {
     OfRefit() {

@@ -155,6 +155,24 @@ final class SpecializeCommand implements Callable<Integer> {
   @Mixin SolverMixin solverOptions = new SolverMixin();
 
   @Option(
+      names = "--activation-bits",
+      paramLabel = "N",
+      description =
+          "8: quantise activations too, so that layers multiply integers; with --bits, and in 8 bits"
+              + " the weights of layers that are not pruned as well, but the classifier's")
+  @Nullable Integer activationBits;
+
+  @Option(
+      names = "--activation-range",
+      paramLabel = "HOW",
+      completionCandidates = Candidates.OfActivationRange.class,
+      description =
+          "the range of an activation in 8 bits: minmax (of the calibration images), percentile (but"
+              + " for 0.01 %% at either end), mse (of the least squared error) or auto (default:"
+              + " what moves the model's scores least)")
+  @Nullable String activationRange;
+
+  @Option(
       names = "--reconstruct",
       paramLabel = "HOW",
       completionCandidates = Candidates.OfReconstruct.class,
@@ -396,6 +414,8 @@ final class SpecializeCommand implements Callable<Integer> {
         solverOptions.bits,
         solverOptions.actOrder,
         solverOptions.sweeps,
+        activationBits,
+        activationRange,
         reconstruct,
         correct,
         tune,

@@ -183,7 +183,7 @@ public final class SparseOperators {
   }
 
   /** What is added to a tensor that nothing else reads; null where nothing is, or a constant. */
-  private static @Nullable String residual(GraphIndex index, String tensor) {
+  static @Nullable String residual(GraphIndex index, String tensor) {
     if (!index.readOnce(tensor)) {
       return null;
     }
@@ -261,7 +261,8 @@ public final class SparseOperators {
             .anyMatch(input -> input.getName().equals(constant));
   }
 
-  private static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
+  /** The attributes that all operators for convolutions have. */
+  static void addAttributes(NodeProto.Builder node, Unfold.Convolution patches) {
     node.addAttribute(Attributes.integers("strides", patches.strideHeight(), patches.strideWidth()))
         .addAttribute(
             Attributes.integers(

@@ -4,6 +4,8 @@ import ai.onnx.proto.OnnxMl.GraphProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import com.google.protobuf.UnsafeByteOperations;
+import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.Attributes;
@@ -47,6 +49,34 @@ public final class WeightQuantization {
     GraphIndex.Constant constant = constant(work, now);
     replace(work, now, constant, scales(now, grids));
     model.adopt(work);
+  }
+
+  /**
+   * Rounds a layer's weights to 8 bits, each output channel to 255 points between its largest
+   * magnitude's negative and itself, and stores them as {@link #apply} does.
+   *
+   * @throws TacoException as {@link #apply}
+   */
+  public static void round(OnnxModel model, Layer layer) {
+    float[][] weights = LayerWeights.unfold(model, layer);
+    List<QuantizationGrid> grids = new ArrayList<>();
+    for (float[] group : weights) {
+      float[] scale = new float[layer.rows()];
+      float[] zero = new float[layer.rows()];
+      Arrays.fill(zero, -(float) Byte.MIN_VALUE);
+      for (int row = 0; row < layer.rows(); row++) {
+        float largest = 0;
+        for (int i = row * layer.cols(); i < (row + 1) * layer.cols(); i++) {
+          largest = Math.max(largest, Math.abs(group[i]));
+        }
+        scale[row] = largest == 0 ? 1 : Math.max(Float.MIN_NORMAL, largest / Byte.MAX_VALUE);
+        for (int i = row * layer.cols(); i < (row + 1) * layer.cols(); i++) {
+          group[i] = scale[row] * (float) Math.rint(group[i] / scale[row]) + 0f;
+        }
+      }
+      grids.add(new QuantizationGrid(Byte.SIZE, true, scale, zero));
+    }
+    apply(model, layer, weights, grids);
   }
 
   /**

@@ -34,6 +34,7 @@ final class AskedAndDone {
     all.schedule();
     all.tuning();
     all.runtime();
+    all.activations();
     all.ptc();
     return all.lines;
   }
@@ -249,6 +250,26 @@ final class AskedAndDone {
               ? tuned(report.tuning())
               : "after each step; after the last: " + tuned(report.tuning()));
     }
+  }
+
+  private void activations() {
+    RunReport.Activations activations = report.activations();
+    if (activations == null) {
+      return;
+    }
+    long integers = activations.layers().stream().filter(layer -> layer.operator() != null).count();
+    add(
+        "activations",
+        activations.bits() + " bits, ranges by " + activations.range(),
+        String.format(
+            Locale.ROOT,
+            "%d of %d layers multiply integers%s",
+            integers,
+            activations.layers().size(),
+            activations.floatActivations() == null
+                ? ""
+                : "; top-1 with float activations is "
+                    + Method.percent(activations.floatActivations().top1())));
   }
 
   private static String tuned(RunReport.@Nullable Tuning tuning) {

@@ -22,6 +22,7 @@ import org.taco4j.common.Notice;
  * @param ptc the comparison with a copy compressed on generic images; null where none was asked for
  * @param structures hidden dimensions that were made smaller
  * @param structuresLeft layers that keep all their outputs where structured pruning was asked for
+ * @param activations what became of activations that were quantised; null where they stayed float
  * @param contract how to feed the compressed model; null in reports of versions before it
  * @param predictions what both models took the test images for; null where there are none
  * @param recipe what was asked, resolved: the content of {@code recipe.resolved.yaml}
@@ -46,6 +47,7 @@ public record RunReport(
     List<StructureReport> structures,
     List<StructureLeft> structuresLeft,
     List<LayerReport> layers,
+    @Nullable Activations activations,
     List<Notice> notices,
     Machine machine,
     @Nullable Contract contract,
@@ -356,6 +358,54 @@ public record RunReport(
       @Nullable Double denseMillis,
       @Nullable Double sparseMillis,
       @Nullable String whyDense) {}
+
+  /**
+   * Activations in 8 bits.
+   *
+   * @param range how ranges were chosen: {@code minmax}, {@code percentile} or {@code mse}
+   * @param scoreDistance ‖difference of the scores‖ / ‖scores with float activations‖ on
+   *     calibration images
+   * @param floatActivations top-1 of the model before, whose activations were float; null where
+   *     there are no test images
+   * @param ranges of all tensors that are 8 bits, in graph order
+   * @param layers of the specialist, in graph order
+   */
+  public record Activations(
+      int bits,
+      String range,
+      double scoreDistance,
+      @Nullable TopOne floatActivations,
+      List<ActivationRange> ranges,
+      List<IntegerLayer> layers) {}
+
+  /**
+   * The range of a tensor: value = scale · (code - zeroPoint), code 0 to 255.
+   *
+   * @param lowest least value on the calibration images
+   * @param highest greatest value on the calibration images
+   * @param minimum least value that is not clipped
+   * @param maximum greatest value that is not clipped
+   * @param clipped share of the values that are
+   */
+  public record ActivationRange(
+      String tensor,
+      float lowest,
+      float highest,
+      float minimum,
+      float maximum,
+      float scale,
+      int zeroPoint,
+      double clipped) {}
+
+  /**
+   * How a layer multiplies.
+   *
+   * @param operator of integers in the file written; null for a layer that multiplies floats
+   * @param rounded whether its weights were rounded, as it was not solved
+   * @param whyFloat null for a layer that multiplies integers
+   */
+  public record IntegerLayer(
+      String name, @Nullable String operator, boolean rounded, @Nullable String whyFloat) {}
 
   /**
    * A search over a layer's masks; for more than one group the sums.

@@ -320,6 +320,20 @@ class InterruptedRunTest {
   }
 
   @Test
+  void aRunWithIntegerActivationsIsResumedToTheSameBytes() throws IOException {
+    Path integers =
+        Files.writeString(
+            folder.resolve("integers.yaml"),
+            Files.readString(recipe) + "bits: 8\nactivation-bits: 8\n");
+    Path expected = folder.resolve("expected");
+    Cli.run("specialize", "--recipe", integers, "--out", expected).succeeded();
+    Path out = failAfter(2, integers);
+    Cli.run("specialize", "--recipe", integers, "--threads", "1", "--out", out).succeeded();
+    assertEquals(2, notice(out, "resumed"));
+    assertSameResult(expected, out);
+  }
+
+  @Test
   void aDamagedCheckpointIsNotedAndItsLayerSolvedAgain() throws IOException {
     Path out = failAfter(3);
     Path damaged = savedLayers(folder.resolve(".run.part")).getFirst();

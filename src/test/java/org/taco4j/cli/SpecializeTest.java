@@ -22,6 +22,7 @@ import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
 import org.taco4j.TinyTask;
+import org.taco4j.export.IntegerOperators;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
@@ -643,6 +644,107 @@ class SpecializeTest {
     JsonNode report = report(out);
     assertTrue(report.path("sparsity").asDouble() >= 0.5);
     assertTrue(report.at("/compressed/top1").asDouble() > 0.5, "far above chance, 0.25");
+  }
+
+  @Test
+  void integerLayersKeepTheirZerosAndTheReportHasTheirRanges() throws IOException {
+    Path out =
+        specialize(
+            "integers",
+            convNet,
+            "--data",
+            images,
+            "--pattern",
+            "block4:0.5",
+            "--misfit",
+            "dense",
+            "--bits",
+            "8",
+            "--activation-bits",
+            "8",
+            "--classifier",
+            "prune");
+
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    assertFalse(written.operatorCounts().containsKey("Conv"), written.operatorCounts().toString());
+    Map<String, Long> zeros = IntegerOperators.zeros(written);
+    assertTrue(2 * zeros.get("conv2") >= 8 * 4 * 9, zeros.toString());
+    assertTrue(2 * zeros.get("conv3") >= 16 * 8, zeros.toString());
+    JsonNode report = report(out);
+    long nonZero = 0;
+    for (JsonNode layer : report.path("layers")) {
+      nonZero +=
+          Math.round(layer.path("parameters").asLong() * (1 - layer.path("sparsity").asDouble()));
+      assertEquals(
+          zeros.get(layer.path("name").asText()) / layer.path("parameters").asDouble(),
+          layer.path("sparsity").asDouble(),
+          1e-12,
+          layer.toString());
+    }
+    assertEquals(nonZero, report.at("/compressed/nonZeroWeights").asLong());
+    assertEquals(report.at("/dense/macs"), report.at("/compressed/macs"));
+    // Steps of 1/255, and images on which the network is sure of its answer.
+    assertTrue(report.at("/compressed/top1").asDouble() > 0.5, "far above chance, 0.25");
+    JsonNode activations = report.path("activations");
+    assertEquals(8, activations.path("bits").asInt());
+    assertTrue(activations.path("scoreDistance").asDouble() < 0.1, activations.toString());
+    assertFalse(activations.at("/floatActivations/top1").isMissingNode());
+    assertEquals(4, activations.path("layers").size());
+    for (JsonNode layer : activations.path("layers")) {
+      assertTrue(layer.path("whyFloat").isNull(), layer.toString());
+      // Three input channels are no block of four, so the first is not solved.
+      assertEquals(layer.path("name").asText().equals("conv1"), layer.path("rounded").asBoolean());
+    }
+    assertEquals("images", activations.at("/ranges/0/tensor").asText());
+    for (JsonNode range : activations.path("ranges")) {
+      assertTrue(range.path("minimum").asDouble() <= 0 && range.path("maximum").asDouble() >= 0);
+      assertTrue(range.path("lowest").asDouble() <= range.path("highest").asDouble());
+    }
+    String page = Files.readString(out.resolve("report.html"));
+    String ranges = activations.path("ranges").size() + " activations in 8 bits";
+    assertTrue(page.contains("Ranges of " + ranges), ranges);
+  }
+
+  @Test
+  void excludedLayersMultiplyFloats() throws IOException {
+    Path out =
+        specialize(
+            "mixed",
+            convNet,
+            "--data",
+            images,
+            "--sparsity",
+            "0.5",
+            "--bits",
+            "8",
+            "--activation-bits",
+            "8",
+            "--activation-range",
+            "percentile",
+            "--exclude",
+            "conv2");
+    OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
+    assertEquals(1, written.operatorCounts().get("Conv"));
+    JsonNode activations = report(out).path("activations");
+    assertEquals("percentile", activations.path("range").asText());
+    assertEquals("left out", activations.at("/layers/1/whyFloat").asText());
+  }
+
+  @Test
+  void activationBitsNeedIntegerWeights() {
+    for (List<String> options :
+        List.of(
+            List.of("--activation-bits", "8"),
+            List.of("--bits", "8", "--activation-bits", "4"),
+            List.of("--bits", "8", "--activation-range", "mse"),
+            List.of("--bits", "8", "--activation-bits", "8", "--activation-range", "msr"))) {
+      List<Object> all = new ArrayList<>();
+      all.addAll(List.of("specialize", convNet, "--data", images, "--sparsity", "0.5"));
+      all.addAll(options);
+      all.addAll(List.of("--out", folder.resolve("x")));
+      Cli.Result result = Cli.run(all.toArray());
+      assertEquals(2, result.exitCode(), options + result.err());
+    }
   }
 
   @Test

@@ -64,6 +64,24 @@ class WeightQuantizationTest {
     }
   }
 
+  @Test
+  void roundingKeepsZerosAndTheLargestWeightOfEachRow() {
+    OnnxModel model =
+        new ModelBuilder(13)
+            .input("x", 1, 3)
+            .output("y", 1, 3)
+            .floats("w", new long[] {3, 3}, 0, 0.5f, 1e-3f, 2, 0, -1e-3f, -4, -1, 0)
+            .node("fc", "MatMul", List.of("x", "w"), List.of("y"))
+            .model();
+    Layer layer = LayerDiscovery.find(model, "fc");
+    WeightQuantization.round(model, layer);
+    assertEquals(3, LayerWeights.zeros(model, layer));
+    Map<String, Ort.Tensor> results = Ort.run(model, new Ort.Tensor(new float[] {1, 0, 0}, 1, 3));
+    // Steps of 4/127, 1/127 and 1e-3/127.
+    assertArrayEquals(
+        new float[] {0, 64f / 127, 1e-3f}, results.get("y").values(), 1e-7f, results.toString());
+  }
+
   @ParameterizedTest
   @CsvSource({
     "imagenet-deit-tiny, 8",

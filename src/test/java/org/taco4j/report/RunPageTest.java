@@ -249,6 +249,7 @@ class RunPageTest {
             List.of(),
             List.of(),
             List.of(odd),
+            null,
             List.of(),
             full.machine(),
             full.contract(),

@@ -26,6 +26,7 @@ constexpr int kLanes = TACO4J_KERNEL_LANES;
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef std::int32_t Integers __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
+typedef std::uint32_t Unsigned __attribute__((vector_size(kLanes * sizeof(float)), may_alias));
 typedef float UnalignedVector
     __attribute__((vector_size(kLanes * sizeof(float)), may_alias, aligned(alignof(float))));
 
@@ -145,7 +146,8 @@ TACO4J_INLINE Vector exponential(Vector x) {
   Vector power = broadcast(1.0f / 5040.0f);
   for (const float term : kTerms) power = power * r + broadcast(term);
   // n + 127 in the exponent's bits; those of 1.5 * 2^23 above them fall out on the left.
-  const Integers scale = ((Integers)shifted + 127) << 23;
+  // NaN's overflow, which only numbers without a sign may.
+  const Unsigned scale = ((Unsigned)shifted + 127) << 23;
   return power * (Vector)scale;
 }
 

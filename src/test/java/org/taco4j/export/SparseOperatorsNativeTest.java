@@ -59,7 +59,7 @@ class SparseOperatorsNativeTest {
 
   @Test
   void int8AgreesToTheBitOnEveryInstructionSet() {
-    for (String isa : InstructionSets.available()) {
+    for (String isa : OperatorLibrary.instructionSets()) {
       ChildJvm.Result result =
           ChildJvm.run(SparseQuantizedGrid.class, FLAGS, Map.of("TACO4J_ISA", isa));
       assertEquals(0, result.exitCode(), isa + ": " + result.output());

@@ -240,8 +240,8 @@ TACO4J_INLINE Floats widen(const std::uint8_t* p) {
       _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 using PlanePixels = __m128i;
-TACO4J_INLINE PlanePixels plane_pixels(const std::uint8_t* bytes) {
-  return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes));
+TACO4J_INLINE PlanePixels plane_pixels(std::uint64_t bytes) {
+  return _mm_cvtsi64_si128(static_cast<long long>(bytes));
 }
 TACO4J_INLINE Words interleave(PlanePixels a, PlanePixels b, PlanePixels c, PlanePixels d) {
   const __m128i ab = _mm_unpacklo_epi8(a, b);
@@ -282,11 +282,7 @@ TACO4J_INLINE Floats widen(const std::uint8_t* p) {
   return (Floats)vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide)));
 }
 using PlanePixels = uint8x8_t;
-TACO4J_INLINE PlanePixels plane_pixels(const std::uint8_t* bytes) {
-  std::uint32_t four;
-  std::memcpy(&four, bytes, sizeof four);
-  return vcreate_u8(four);
-}
+TACO4J_INLINE PlanePixels plane_pixels(std::uint64_t bytes) { return vcreate_u8(bytes); }
 TACO4J_INLINE Words interleave(PlanePixels a, PlanePixels b, PlanePixels c, PlanePixels d) {
   const uint8x8_t ab = vzip1_u8(a, b);
   const uint8x8_t cd = vzip1_u8(c, d);
@@ -298,28 +294,65 @@ TACO4J_INLINE Words interleave(PlanePixels a, PlanePixels b, PlanePixels c, Plan
 #endif
 
 #if !defined(__AVX512F__)
-// Bytes of a plane, as many as a vector has lanes.
+// The first n bytes, 1 <= n <= 8, in the lower bytes of the result; memory behind them is not touched.
+TACO4J_INLINE std::uint64_t load_bytes(const std::uint8_t* p, int n) {
+  if (n == 8) {
+    std::uint64_t eight;
+    std::memcpy(&eight, p, 8);
+    return eight;
+  }
+  if (n >= 4) {
+    std::uint32_t low, high;
+    std::memcpy(&low, p, 4);
+    std::memcpy(&high, p + n - 4, 4);
+    return low | static_cast<std::uint64_t>(high) << (8 * (n - 4));
+  }
+  std::uint64_t few = p[0];
+  if (n > 1) few |= static_cast<std::uint64_t>(p[n / 2]) << (8 * (n / 2));
+  return few | static_cast<std::uint64_t>(p[n - 1]) << (8 * (n - 1));
+}
+// Bytes 0, 2, 4 and 6.
+TACO4J_INLINE std::uint64_t even_bytes(std::uint64_t x) {
+  x &= 0x00ff00ff00ff00ff;
+  x = (x | x >> 8) & 0x0000ffff0000ffff;
+  return (x | x >> 16) & 0xffffffff;
+}
+// Pixels of a plane from the lowest byte on, as many as a vector has lanes.
 template <int kStride>
 struct Pixels {
-  alignas(16) std::uint8_t planes[4][kLanes];
+  std::uint64_t planes[4];
 };
 template <int kStride>
 TACO4J_INLINE void load_lanes(Pixels<kStride>& x, const std::uint8_t* const (&planes)[4],
                               std::int64_t source, std::uint32_t lanes, int stride) {
+  const int first = __builtin_ctz(lanes);
+  const int count = __builtin_popcount(lanes);
+#pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if ((lanes >> lane & 1) != 0) {
-        x.planes[i][lane] = planes[i][source + std::int64_t{lane} * stride];
+    const std::uint8_t* const p = planes[i] + source + std::int64_t{first} * stride;
+    std::uint64_t run = 0;
+    if constexpr (kStride == 1) {
+      run = load_bytes(p, count);
+    } else {
+      for (int j = 0; j < count; ++j) {
+        run |= static_cast<std::uint64_t>(p[std::int64_t{j} * stride]) << (8 * j);
       }
     }
+    x.planes[i] |= run << (8 * first);
   }
 }
 template <int kStride>
 TACO4J_INLINE Pixels<kStride> load_pixels(const std::uint8_t* const (&planes)[4],
                                           std::int64_t source, int stride) {
-  Pixels<kStride> x;
-  if constexpr (kStride == 1) {
-    for (int i = 0; i < 4; ++i) std::memcpy(x.planes[i], planes[i] + source, kLanes);
+  Pixels<kStride> x{};
+  if constexpr (kStride == 2) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const std::uint8_t* const p = planes[i] + source;
+      x.planes[i] = even_bytes(load_bytes(p, kLanes == 4 ? 7 : 8));
+      // Of 15 bytes.
+      if (kLanes == 8) x.planes[i] |= even_bytes(load_bytes(p + 7, 8) >> 8) << 32;
+    }
   } else {
     load_lanes(x, planes, source, (1u << kLanes) - 1, stride);
   }
@@ -332,10 +365,12 @@ TACO4J_INLINE Words interleave(const Pixels<kStride>& x) {
          (Words{} + kSignBits);
 }
 TACO4J_INLINE Words select(std::uint32_t lanes, Words x, Words other) {
-  for (int lane = 0; lane < kLanes; ++lane) {
-    if ((lanes >> lane & 1) == 0) x[lane] = other[lane];
-  }
-  return x;
+#if TACO4J_KERNEL_LANES == 8
+  const Words bits = {1, 2, 4, 8, 16, 32, 64, 128};
+#else
+  const Words bits = {1, 2, 4, 8};
+#endif
+  return ((Words{} + lanes) & bits) != Words{} ? x : other;
 }
 TACO4J_INLINE Bytes load_first(const std::uint8_t* p, int n) {
   Bytes x{};

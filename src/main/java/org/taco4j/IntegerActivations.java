@@ -44,7 +44,7 @@ final class IntegerActivations {
   /** The method of ranges whose scores are nearest to those with float activations. */
   private static final String AUTO = "auto";
 
-  /** Share of empty blocks from which on a layer becomes a sparse operator. */
+  /** Share of empty blocks from which on a layer becomes a sparse operator of the library. */
   private static final double SPARSE_FROM = 0.5;
 
   /** Images on which scores are compared. */
@@ -66,14 +66,17 @@ final class IntegerActivations {
   private final ImageBatches sample;
   private final Workers workers;
   private final Optional<Layer> classifier;
+  private final boolean sparse;
 
   private IntegerActivations(
       OnnxModel model,
+      boolean sparse,
       List<RangeMethod> methods,
       ImageBatches images,
       ImageBatches sample,
       Workers workers) {
     this.model = model;
+    this.sparse = sparse;
     this.methods = methods;
     this.images = images;
     this.sample = sample;
@@ -158,7 +161,9 @@ final class IntegerActivations {
       Workers workers,
       Notices notices) {
     List<RangeMethod> methods = methods(Objects.requireNonNull(recipe.activationRange()));
-    return new IntegerActivations(model, methods, images, sample, workers).apply(chosen, notices);
+    return new IntegerActivations(
+            model, SparseRuntime.TACO4J.equals(recipe.runtime()), methods, images, sample, workers)
+        .apply(chosen, notices);
   }
 
   /**
@@ -248,11 +253,11 @@ final class IntegerActivations {
     return work;
   }
 
-  private static IntegerOperators plan(OnnxModel work, Set<String> names) {
+  private IntegerOperators plan(OnnxModel work, Set<String> names) {
     return IntegerOperators.plan(
         work,
         layer -> names.contains(layer.name()),
-        IntegerOperators.sparserThan(work, SPARSE_FROM));
+        sparse ? IntegerOperators.sparserThan(work, SPARSE_FROM) : layer -> false);
   }
 
   /** These layers with integers, by the method of ranges that moves the scores least. */

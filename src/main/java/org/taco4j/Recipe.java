@@ -112,6 +112,8 @@ import org.taco4j.solve.Solvers;
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param runtime {@code onnxruntime}, or {@code taco4j}: ONNX Runtime with the operator library,
  *     for which layers become sparse operators where those are faster on this machine
+ * @param packWeights whether the file keeps only weights that are not zero, which a runtime unpacks
+ *     when it loads the model
  * @param threads to compute with
  * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
  * @param backend {@code auto}, {@code scalar} or {@code simd}
@@ -169,6 +171,7 @@ public record Recipe(
     @Nullable Double tuneCrop,
     @Nullable String comparePtc,
     @Nullable String runtime,
+    @Nullable Boolean packWeights,
     @Nullable Integer threads,
     @Nullable String memory,
     @Nullable String backend) {
@@ -252,6 +255,7 @@ public record Recipe(
             Map.entry("schedule", Schedule.ONE_SHOT),
             Map.entry("finetune-passes", 0),
             Map.entry("runtime", SparseRuntime.ONNX_RUNTIME),
+            Map.entry("pack-weights", false),
             Map.entry("seed", 0L),
             Map.entry("threads", Runtime.getRuntime().availableProcessors()),
             Map.entry("backend", "auto")),
@@ -657,7 +661,15 @@ public record Recipe(
     ObjectNode tree = YAML.valueToTree(this);
     tree.remove(
         List.of(
-            "model", "data", "labels", "compare-ptc", "runtime", "threads", "memory", "backend"));
+            "model",
+            "data",
+            "labels",
+            "compare-ptc",
+            "runtime",
+            "pack-weights",
+            "threads",
+            "memory",
+            "backend"));
     return YAML.convertValue(tree, Recipe.class);
   }
 

@@ -64,7 +64,7 @@ public enum RecipeStage {
   /** What is compressed beside the specialist. */
   COMPARISON("comparison", "compare-ptc"),
   /** What the specialist is written for. */
-  EXPORT("what it is written for", "runtime"),
+  EXPORT("what it is written for", "runtime", "pack-weights"),
   /** Where it runs: threads and memory change no result, the backend only how sums are rounded. */
   MACHINE("this machine", "threads", "memory", "backend");
 

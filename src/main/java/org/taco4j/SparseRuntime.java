@@ -11,6 +11,7 @@ import org.taco4j.common.Notices;
 import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.PackedWeights;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
@@ -94,6 +95,26 @@ final class SparseRuntime {
                 ? ""
                 : " and " + result.normalizations() + " layer normalizations"));
     return result;
+  }
+
+  /** Packs the weights of a model; says what came of it. */
+  static void pack(OnnxModel model, Notices notices, Progress progress) {
+    PackedWeights.Outcome packed = PackedWeights.pack(model);
+    if (packed.tensors() == 0) {
+      notices.add(
+          "weights-not-packed",
+          model.source(),
+          "no weights have so many zeros that packing them saves a quarter: they stay as they are",
+          0);
+    } else {
+      progress.message(
+          String.format(
+              Locale.ROOT,
+              "%d weights packed: %.2f MB in place of %.2f",
+              packed.tensors(),
+              packed.packedBytes() / 1e6,
+              packed.denseBytes() / 1e6));
+    }
   }
 
   static OperatorPlan.Listener listener(Progress progress) {

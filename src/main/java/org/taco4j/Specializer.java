@@ -45,6 +45,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.PackedWeights;
 import org.taco4j.reconstruct.LayerCheckpoints;
 import org.taco4j.reconstruct.LayerWise;
 import org.taco4j.report.ReportFiles;
@@ -110,6 +111,10 @@ final class Specializer {
 
   private boolean isForOperatorLibrary() {
     return SparseRuntime.TACO4J.equals(recipe.runtime());
+  }
+
+  private boolean packsWeights() {
+    return Boolean.TRUE.equals(recipe.packWeights());
   }
 
   private static double secondsSince(long start) {
@@ -216,6 +221,9 @@ final class Specializer {
     }
     List<Layer> layers = LayerDiscovery.discover(pretrained);
     selection.requireMatches(layers, recipe);
+    if (packsWeights()) {
+      PackedWeights.requireOpset(pretrained);
+    }
     if (recipe.bits() != null) {
       WeightQuantization.requireOpset(pretrained);
     }
@@ -334,7 +342,8 @@ final class Specializer {
     compressed.setMetadata("taco4j.source.sha256", sourceSha256);
     compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
     Map<String, RunReport.Operator> operators = Map.of();
-    if (isForOperatorLibrary()) {
+    // Layers that multiply integers have got their operators by now.
+    if (isForOperatorLibrary() && activations == null) {
       OperatorPlan.Use use = new OperatorPlan.Use(input, imageShape, LATENCY_THREADS, 1);
       OperatorPlan.Result rewritten =
           SparseRuntime.rewrite(compressed, use, notices, log.progress());
@@ -343,6 +352,9 @@ final class Specializer {
       operators = SparseRuntime.reports(rewritten);
     }
     log.stage("writing the model", 0);
+    if (packsWeights()) {
+      SparseRuntime.pack(compressed, notices, log.progress());
+    }
     Path written = folder.write("model.onnx", compressed::write);
     Path writtenDense = folder.write(".dense.onnx", dense::write);
 

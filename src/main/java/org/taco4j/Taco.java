@@ -29,6 +29,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.PackedWeights;
 import org.taco4j.onnx.TensorInfo;
 import org.taco4j.report.Overview;
 import org.taco4j.report.ReportFiles;
@@ -230,6 +231,12 @@ public final class Taco {
     /** What the specialist is written for, as {@link Recipe#runtime}. */
     public Specialization runtime(String runtime) {
       recipe = recipe.with("runtime", runtime);
+      return this;
+    }
+
+    /** Whether the file keeps only weights that are not zero, as {@link Recipe#packWeights}. */
+    public Specialization packWeights(boolean packWeights) {
+      recipe = recipe.with("pack-weights", packWeights);
       return this;
     }
 
@@ -534,7 +541,9 @@ public final class Taco {
    * A model that was written for a runtime: the JSON of {@code taco export}.
    *
    * @param runtime that it was written for
-   * @param layers all of them, in graph order
+   * @param sourceBytes of the model that was read
+   * @param bytes of the model that was written
+   * @param layers all of them, in graph order; none where no operators were asked for
    * @param rewritten how many of them became sparse operators
    * @param normalizations how many layer normalizations became operators of the library
    * @param measured layers that had to be timed
@@ -544,6 +553,8 @@ public final class Taco {
   public record ExportResult(
       String model,
       String runtime,
+      long sourceBytes,
+      long bytes,
       int rewritten,
       int normalizations,
       int measured,
@@ -561,11 +572,13 @@ public final class Taco {
    * @param library a folder that gets the operator library, for other programs; null for none
    * @param threads inside an operator
    * @param batch images in a run
+   * @param packWeights whether the file keeps only weights that are not zero
    * @param seconds for which the result is measured against the dense model
    */
   public record ExportRequest(
       Path model,
       String runtime,
+      boolean packWeights,
       Path out,
       @Nullable Path library,
       int threads,
@@ -573,26 +586,40 @@ public final class Taco {
       double seconds) {}
 
   /**
-   * Writes a pruned model with the layers as sparse operators that are faster so on this machine.
+   * Writes a pruned model with the layers as sparse operators that are faster so on this machine,
+   * or with its weights packed, or both.
    *
    * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
    *     MODEL for a model that takes no images or has sparse operators already
    */
   public static ExportResult export(ExportRequest request, Progress progress) {
     SparseRuntime.check(request.runtime());
-    if (!request.runtime().equals(SparseRuntime.TACO4J)) {
+    boolean rewrites = request.runtime().equals(SparseRuntime.TACO4J);
+    if (!rewrites && !request.packWeights()) {
       throw TacoException.usage(
-          "a model is exported for --runtime taco4j; onnxruntime takes it as it is");
+          "--runtime onnxruntime takes the model as it is; give --runtime taco4j, --pack-weights or"
+              + " both");
     }
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
+    long sourceBytes = model.sizeInBytes();
+    if (request.packWeights()) {
+      PackedWeights.requireOpset(model);
+    }
     ModelInput input = ModelInput.of(model);
     OperatorPlan.Use use =
         new OperatorPlan.Use(input, imageShape(model, input), request.threads(), request.batch());
-    OperatorPlan.Result result = SparseRuntime.rewrite(model, use, notices, progress);
-    result.model().write(request.out());
+    OperatorPlan.Result result =
+        rewrites
+            ? SparseRuntime.rewrite(model, use, notices, progress)
+            : new OperatorPlan.Result(model, List.of(), 0, 0);
+    OnnxModel written = result.model();
+    if (request.packWeights()) {
+      SparseRuntime.pack(written, notices, progress);
+    }
+    written.write(request.out());
     LatencyComparison latency = null;
-    if (result.model().hasSparseOperators()) {
+    if (rewrites && written.hasSparseOperators()) {
       progress.stage("latency, dense and rewritten in turns", 0);
       try (Session a = Session.open(request.model(), request.threads());
           Session b = Session.open(request.out(), request.threads())) {
@@ -614,6 +641,8 @@ public final class Taco {
     return new ExportResult(
         request.out().toString(),
         request.runtime(),
+        sourceBytes,
+        written.sizeInBytes(),
         result.rewritten(),
         result.normalizations(),
         result.measured(),

@@ -21,7 +21,7 @@ import picocli.CommandLine.Parameters;
     name = "export",
     description = {
       "Write a pruned model for a runtime that skips its zeros: the layers that are faster so on"
-          + " this machine become sparse operators.",
+          + " this machine become sparse operators. Or write it small: without its zeros.",
       "The file runs everywhere; where the operator library is not loaded it computes the same,"
           + " densely."
     },
@@ -31,7 +31,8 @@ import picocli.CommandLine.Parameters;
       "",
       "Example:",
       "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --runtime taco4j -o fast/model.onnx"
-          + " --library fast"
+          + " --library fast",
+      "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --pack-weights -o small.onnx"
     })
 final class ExportCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "a pruned ONNX file")
@@ -39,11 +40,18 @@ final class ExportCommand implements Callable<Integer> {
 
   @Option(
       names = "--runtime",
-      required = true,
       paramLabel = "NAME",
       completionCandidates = Candidates.OfRuntime.class,
-      description = "taco4j: ONNX Runtime with this project's operator library")
-  @Nullable String runtime;
+      description =
+          "taco4j: ONNX Runtime with this project's operator library; or onnxruntime (default)")
+  String runtime = "onnxruntime";
+
+  @Option(
+      names = "--pack-weights",
+      description =
+          "keep only weights that are not zero in the file; runtimes unpack them as they load it, so"
+              + " speed and results stay the same")
+  boolean packWeights;
 
   @Option(
       names = {"-o", "--out"},
@@ -96,7 +104,8 @@ final class ExportCommand implements Callable<Integer> {
           Taco.export(
               new Taco.ExportRequest(
                   Objects.requireNonNull(model),
-                  Objects.requireNonNull(runtime),
+                  runtime,
+                  packWeights,
                   Objects.requireNonNull(out),
                   library,
                   threads,
@@ -118,7 +127,9 @@ final class ExportCommand implements Callable<Integer> {
     if (layers) {
       printLayers(result.layers(), output);
     }
-    output.printf("%d of %d layers rewritten%n", result.rewritten(), result.layers().size());
+    if (!result.layers().isEmpty()) {
+      output.printf("%d of %d layers rewritten%n", result.rewritten(), result.layers().size());
+    }
     if (result.latency() != null) {
       output.printf(
           Locale.ROOT,
@@ -133,7 +144,12 @@ final class ExportCommand implements Callable<Integer> {
           result.latency().batch(),
           result.latency().threads());
     }
-    output.printf("written to %s%n", result.model());
+    output.printf(
+        Locale.ROOT,
+        "%.2f MB written to %s; the model before has %.2f MB%n",
+        result.bytes() / 1e6,
+        result.model(),
+        result.sourceBytes() / 1e6);
     if (result.library() != null) {
       output.printf("operator library in %s%n", result.library());
     }

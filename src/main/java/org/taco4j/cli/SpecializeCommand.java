@@ -309,6 +309,13 @@ final class SpecializeCommand implements Callable<Integer> {
               + " the library the file computes the same, densely")
   @Nullable String runtime;
 
+  @Option(
+      names = "--pack-weights",
+      description =
+          "keep only weights that are not zero in the file; runtimes unpack them as they load it, so"
+              + " speed and results stay the same")
+  @Nullable Boolean packWeights;
+
   @Mixin PreprocessingMixin preprocessing = new PreprocessingMixin();
 
   @Option(
@@ -425,6 +432,7 @@ final class SpecializeCommand implements Callable<Integer> {
         tuneCrop,
         comparePtc == null ? null : comparePtc.toString(),
         runtime,
+        packWeights,
         threads,
         memory,
         backend);

@@ -34,6 +34,7 @@ final class AskedAndDone {
     all.schedule();
     all.tuning();
     all.runtime();
+    all.packing();
     all.activations();
     all.ptc();
     return all.lines;
@@ -187,6 +188,22 @@ final class AskedAndDone {
             "%d of %d layers are sparse operators; elsewhere the file runs densely",
             sparse,
             operators.size()));
+  }
+
+  private void packing() {
+    if (!option("pack-weights", "false").equals("true")) {
+      return;
+    }
+    add(
+        "file",
+        "weights packed",
+        report.notices().stream().anyMatch(notice -> notice.code().equals("weights-not-packed"))
+            ? "too few zeros: weights stay as they are"
+            : String.format(
+                Locale.ROOT,
+                "%.2f MB, where the dense model has %.2f; runtimes unpack it as they load it",
+                report.compressed().bytes() / 1e6,
+                report.dense().bytes() / 1e6));
   }
 
   private void solver() {

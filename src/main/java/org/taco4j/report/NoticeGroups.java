@@ -52,6 +52,8 @@ final class NoticeGroups {
           "The damping could not be chosen by cross-validation",
           LEFT_DENSE,
           "Layers that stay dense",
+          "weights-not-packed",
+          "Weights that stay as they are",
           "operators-not-used",
           "No layer is faster with sparse operators",
           "layer-left-float",

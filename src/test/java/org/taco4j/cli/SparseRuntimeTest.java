@@ -143,9 +143,34 @@ class SparseRuntimeTest {
   }
 
   @Test
+  void exportPacksWeights() throws IOException {
+    OnnxModel model = OnnxModel.read(dense);
+    MagnitudePruning.prune(model, 0.9, 1, layer -> layer.name().startsWith("conv"));
+    Path source = folder.resolve("sparser.onnx");
+    model.write(source);
+    Path out = folder.resolve("packed.onnx");
+    JsonNode result = json("export", source, "--pack-weights", "-o", out, "--json");
+    assertEquals(Files.size(out), result.path("bytes").asLong());
+    assertEquals(Files.size(source), result.path("sourceBytes").asLong());
+    assertEquals(0, result.path("layers").size());
+    OnnxModel read = OnnxModel.read(out);
+    for (Layer layer : LayerDiscovery.discover(model)) {
+      assertArrayEquals(
+          LayerWeights.unfold(model, layer, 0),
+          LayerWeights.unfold(read, LayerDiscovery.find(read, layer.name()), 0));
+    }
+    assertEquals(0, result.path("notices").size(), result.toString());
+    assertTrue(Files.size(out) < Files.size(source));
+
+    String notices = json("export", dense, "--pack-weights", "-o", out, "--json").toString();
+    assertTrue(notices.contains("weights-not-packed"), notices);
+    assertArrayEquals(Files.readAllBytes(dense), Files.readAllBytes(out));
+  }
+
+  @Test
   void exportRefusesWhatCannotBeMeant() throws IOException {
     Path out = folder.resolve("never.onnx");
-    assertFails(2, "--runtime", "export", pruned, "-o", out);
+    assertFails(2, "--pack-weights", "export", pruned, "-o", out);
     assertFails(2, "taco4j", "export", pruned, "--runtime", "taco", "-o", out);
     assertFails(2, "as it is", "export", pruned, "--runtime", "onnxruntime", "-o", out);
     assertFails(

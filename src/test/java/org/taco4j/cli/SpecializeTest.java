@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -27,6 +28,7 @@ import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 import org.taco4j.runtime.Tensor;
 
@@ -648,6 +650,7 @@ class SpecializeTest {
 
   @Test
   void integerLayersKeepTheirZerosAndTheReportHasTheirRanges() throws IOException {
+    assumeTrue(OperatorLibrary.isAvailable(), "no operator library was built: no cmake?");
     Path out =
         specialize(
             "integers",
@@ -663,10 +666,15 @@ class SpecializeTest {
             "--activation-bits",
             "8",
             "--classifier",
-            "prune");
+            "prune",
+            "--runtime",
+            "taco4j");
 
     OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
     assertFalse(written.operatorCounts().containsKey("Conv"), written.operatorCounts().toString());
+    assertTrue(
+        written.operatorCounts().containsKey("taco4j.SparseQLinearConv"),
+        written.operatorCounts().toString());
     Map<String, Long> zeros = IntegerOperators.zeros(written);
     assertTrue(2 * zeros.get("conv2") >= 8 * 4 * 9, zeros.toString());
     assertTrue(2 * zeros.get("conv3") >= 16 * 8, zeros.toString());
@@ -725,6 +733,7 @@ class SpecializeTest {
             "conv2");
     OnnxModel written = OnnxModel.read(out.resolve("model.onnx"));
     assertEquals(1, written.operatorCounts().get("Conv"));
+    assertFalse(written.hasSparseOperators(), "those are for --runtime taco4j");
     JsonNode activations = report(out).path("activations");
     assertEquals("percentile", activations.path("range").asText());
     assertEquals("left out", activations.at("/layers/1/whyFloat").asText());

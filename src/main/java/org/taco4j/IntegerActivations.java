@@ -57,6 +57,9 @@ final class IntegerActivations {
    */
   private static final double MUCH_MOVED = 0.05;
 
+  /** Layers stay float only where that brings the distance below this part of what it was. */
+  private static final double WORTH_FLOATS = 0.8;
+
   /** A range that cuts off more of a tensor's values than this is worth a notice. */
   private static final double MUCH_CLIPPED = 0.01;
 
@@ -189,9 +192,14 @@ final class IntegerActivations {
     if (best.distance() > MUCH_MOVED) {
       alone = distances(names, best.method());
       alone.values().removeIf(distance -> distance <= MUCH_MOVED);
-      if (!alone.isEmpty()) {
-        names.removeAll(alone.keySet());
-        best = best(names, scores);
+      Set<String> rest = new LinkedHashSet<>(names);
+      rest.removeAll(alone.keySet());
+      Candidate without = alone.isEmpty() ? best : best(rest, scores);
+      if (without.distance() < WORTH_FLOATS * best.distance()) {
+        best = without;
+        names.retainAll(rest);
+      } else {
+        alone.clear();
       }
     }
     Map<String, String> floats = new LinkedHashMap<>(best.outcome().floats());

@@ -22,17 +22,24 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.IntUnaryOperator;
 import java.util.function.Predicate;
+import org.taco4j.calibrate.ActivationRange;
+import org.taco4j.calibrate.RangeMethod;
+import org.taco4j.export.IntegerOperators;
 import org.taco4j.export.LayerNormalizations;
 import org.taco4j.export.SparseOperators;
+import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
 import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
+import org.taco4j.onnx.Unfold;
 import org.taco4j.runtime.OperatorLibrary;
 
 /**
@@ -76,12 +83,10 @@ public final class SparseSpeed {
     }
     for (String sparsity : arguments[1].split(",")) {
       OnnxModel dense = OnnxModel.read(file);
-      int pruned = prune(dense, Double.parseDouble(sparsity), mask.equals("rows4") ? 4 : 1);
+      int pruned = prune(dense, Double.parseDouble(sparsity), mask);
       List<byte[]> sparse = new ArrayList<>();
       for (String choice : choices) {
-        OnnxModel model = dense.copy();
-        rewrite(model, choice);
-        sparse.add(model.toBytes());
+        sparse.add(rewrite(dense.copy(), choice, batch).toBytes());
       }
       String title =
           String.format(
@@ -100,7 +105,7 @@ public final class SparseSpeed {
     }
   }
 
-  private static void rewrite(OnnxModel model, String choice) {
+  private static OnnxModel rewrite(OnnxModel model, String choice, int batch) throws OrtException {
     Predicate<Layer> sparse = SparseOperators.sparserThan(model, 0.3);
     switch (choice) {
       case "pruned" -> SparseOperators.rewrite(model, sparse);
@@ -110,30 +115,102 @@ public final class SparseSpeed {
           LayerNormalizations.rewrite(model);
         }
       }
+      case "int8" -> {
+        return integers(model, 0.5, batch);
+      }
+      case "int8-dense" -> {
+        return integers(model, 2, batch);
+      }
       default -> throw new IllegalArgumentException(choice);
     }
+    return model;
+  }
+
+  /**
+   * All layers in 8 bits but the classifier, weights rounded, activations from their least to their
+   * greatest value.
+   *
+   * @param sparserThan share of empty blocks from which on a layer becomes a sparse operator
+   */
+  private static OnnxModel integers(OnnxModel model, double sparserThan, int batch)
+      throws OrtException {
+    List<Layer> layers = LayerDiscovery.discover(model);
+    String classifier = layers.getLast().name();
+    layers.stream()
+        .filter(layer -> !layer.name().equals(classifier))
+        .forEach(layer -> WeightQuantization.round(model, layer));
+    IntegerOperators plan =
+        IntegerOperators.plan(
+            model,
+            layer -> !layer.name().equals(classifier),
+            IntegerOperators.sparserThan(model, sparserThan));
+    Map<String, ActivationRange> ranges = new HashMap<>();
+    String image = model.inputs().getFirst().name();
+    List<String> computed =
+        plan.tensors().stream().filter(tensor -> !tensor.equals(image)).toList();
+    byte[] watched = model.withOutputs(computed, false).toBytes();
+    try (OrtSession session = open(watched, 1);
+        OnnxTensor input = input(session, batch);
+        OrtSession.Result result = session.run(Map.of(image, input))) {
+      for (String tensor : plan.tensors()) {
+        OnnxTensor watchedTensor =
+            tensor.equals(image) ? input : (OnnxTensor) result.get(tensor).orElseThrow();
+        FloatBuffer values = watchedTensor.getFloatBuffer();
+        float low = 0;
+        float high = 0;
+        while (values.hasRemaining()) {
+          float value = values.get();
+          low = Math.min(low, value);
+          high = Math.max(high, value);
+        }
+        float scale = (high - low) / 255;
+        int zero = Math.round(-low / scale);
+        ranges.put(
+            tensor,
+            new ActivationRange(tensor, RangeMethod.MIN_MAX, low, high, low, high, scale, zero, 0));
+      }
+    }
+    OnnxModel integers = model.copy();
+    plan.rewrite(integers, ranges);
+    return integers;
   }
 
   /** By magnitude, blocks by their sum; gives how many layers. */
-  private static int prune(OnnxModel model, double sparsity, int blockRows) {
+  private static int prune(OnnxModel model, double sparsity, String mask) {
     int layers = 0;
     List<Layer> all = LayerDiscovery.discover(model);
     for (Layer layer : all.subList(1, all.size() - 1)) {
-      if (layer.groups() > 1 || layer.rows() % blockRows != 0) {
+      // Weights whose fate is shared: neighbouring rows, or input channels, which in a row of the
+      // weights are a kernel apart.
+      int taps =
+          layer.unfold() instanceof Unfold.Convolution patches
+              ? patches.kernelHeight() * patches.kernelWidth()
+              : 1;
+      int channels = layer.cols() / taps;
+      if (layer.groups() > 1
+          || (mask.equals("rows4") && layer.rows() % 4 != 0)
+          || (mask.equals("block4") && channels % 4 != 0)) {
         continue;
       }
       layers++;
       float[] weights = LayerWeights.unfold(model, layer, 0);
-      int cols = weights.length / layer.rows();
-      float[] scores = new float[weights.length / blockRows];
+      int cols = layer.cols();
+      IntUnaryOperator block =
+          switch (mask) {
+            case "unstructured" -> i -> i;
+            case "rows4" -> i -> i / cols / 4 * cols + i % cols;
+            case "block4" -> i -> i / (4 * taps) * taps + i % taps;
+            default -> throw new IllegalArgumentException(mask);
+          };
+      float[] scores = new float[weights.length / (mask.equals("unstructured") ? 1 : 4)];
       for (int i = 0; i < weights.length; i++) {
-        scores[i / cols / blockRows * cols + i % cols] += Math.abs(weights[i]);
+        scores[block.applyAsInt(i)] += Math.abs(weights[i]);
       }
       float[] sorted = scores.clone();
       Arrays.sort(sorted);
       float threshold = sorted[(int) Math.ceil(sorted.length * sparsity)];
       for (int i = 0; i < weights.length; i++) {
-        if (scores[i / cols / blockRows * cols + i % cols] < threshold) {
+        if (scores[block.applyAsInt(i)] < threshold) {
           weights[i] = 0;
         }
       }
@@ -159,25 +236,15 @@ public final class SparseSpeed {
         sessions.add(open(model, threads));
       }
       String name = sessions.getFirst().getInputNames().iterator().next();
-      long[] shape =
-          ((ai.onnxruntime.TensorInfo) sessions.getFirst().getInputInfo().get(name).getInfo())
-              .getShape();
-      shape[0] = batch;
-      float[] values = new float[(int) Arrays.stream(shape).reduce(1, (a, b) -> a * b)];
-      Random random = new Random(3);
-      for (int i = 0; i < values.length; i++) {
-        values[i] = (float) random.nextGaussian();
-      }
-      try (OnnxTensor input =
-          OnnxTensor.createTensor(
-              OrtEnvironment.getEnvironment(), FloatBuffer.wrap(values), shape)) {
+      try (OnnxTensor input = input(sessions.getFirst(), batch)) {
         Map<String, OnnxTensor> feeds = Map.of(name, input);
         double[] differences = new double[sessions.size()];
         float[] expected = output(sessions.getFirst(), feeds);
         for (int i = 1; i < differences.length; i++) {
           differences[i] = difference(expected, output(sessions.get(i), feeds));
-          // Some fifty layers, each of which rounds to 1e-6 or so.
-          if (!(differences[i] < 1e-4)) {
+          // Some fifty layers, each of which rounds to 1e-6 or so; to 255 steps with integers.
+          double most = choices.get(i - 1).startsWith("int8") ? 0.3 : 1e-4;
+          if (!(differences[i] < most)) {
             throw new IllegalStateException(title + ": results differ, " + differences[i]);
           }
         }
@@ -202,6 +269,20 @@ public final class SparseSpeed {
         session.close();
       }
     }
+  }
+
+  private static OnnxTensor input(OrtSession session, int batch) throws OrtException {
+    String name = session.getInputNames().iterator().next();
+    long[] shape =
+        ((ai.onnxruntime.TensorInfo) session.getInputInfo().get(name).getInfo()).getShape();
+    shape[0] = batch;
+    float[] values = new float[(int) Arrays.stream(shape).reduce(1, (a, b) -> a * b)];
+    Random random = new Random(3);
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return OnnxTensor.createTensor(
+        OrtEnvironment.getEnvironment(), FloatBuffer.wrap(values), shape);
   }
 
   /** Of the results, relative to the size of what is expected. */

@@ -740,6 +740,57 @@ class SpecializeTest {
   }
 
   @Test
+  void layersThatDoNotBearEightBitsStayFloat() throws IOException {
+    // One channel between the first two layers is 10,000 times as wide: no step is left to others.
+    OnnxModel model = OnnxModel.read(convNet);
+    Layer first = layer(model, "conv1");
+    Layer second = layer(model, "conv2");
+    float[][] wide = LayerWeights.unfold(model, first);
+    for (int i = 0; i < first.cols(); i++) {
+      wide[0][i] *= 10_000;
+    }
+    LayerWeights.fold(model, first, wide);
+    float[] bias = LayerWeights.bias(model, first);
+    bias[0] *= 10_000;
+    LayerWeights.setBias(model, first, bias);
+    float[][] narrow = LayerWeights.unfold(model, second);
+    for (int row = 0; row < second.rows(); row++) {
+      for (int tap = 0; tap < 9; tap++) {
+        narrow[0][row * second.cols() + tap] /= 10_000;
+      }
+    }
+    LayerWeights.fold(model, second, narrow);
+    Path file = folder.resolve("wide.onnx");
+    model.write(file);
+
+    Path out =
+        specialize(
+            "guarded",
+            file,
+            "--data",
+            images,
+            "--sparsity",
+            "0.25",
+            "--bits",
+            "8",
+            "--activation-bits",
+            "8");
+    JsonNode activations = report(out).path("activations");
+    for (JsonNode layer : activations.path("layers")) {
+      boolean stays = List.of("conv1", "conv2").contains(layer.path("name").asText());
+      assertEquals(
+          stays, layer.path("whyFloat").asText().contains("alone moves"), layer.toString());
+    }
+    assertTrue(activations.path("scoreDistance").asDouble() < 0.1, activations.toString());
+    assertEquals(2, OnnxModel.read(out.resolve("model.onnx")).operatorCounts().get("Conv"));
+    long noted = 0;
+    for (JsonNode notice : report(out).path("notices")) {
+      noted += notice.path("code").asText().equals("layer-left-float") ? 1 : 0;
+    }
+    assertEquals(2, noted, "and not the classifier");
+  }
+
+  @Test
   void activationBitsNeedIntegerWeights() {
     for (List<String> options :
         List.of(

@@ -1,5 +1,7 @@
 package org.taco4j;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -14,6 +16,7 @@ import org.taco4j.bench.LayerMacs;
 import org.taco4j.bench.OperatorCalibration;
 import org.taco4j.bench.OperatorPlan;
 import org.taco4j.bench.OperatorTable;
+import org.taco4j.bench.SameResults;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
 import org.taco4j.common.TacoException;
@@ -566,13 +569,13 @@ public final class Taco {
   /**
    * What to export.
    *
-   * @param model a pruned classifier
-   * @param runtime {@code taco4j}
-   * @param out the file to write
+   * @param model a pruned classifier; any pruned model where its weights are only packed
+   * @param runtime {@code taco4j}, or {@code onnxruntime} for packing alone
+   * @param packWeights whether the file keeps only weights that are not zero
+   * @param out the file to write, not that of the model
    * @param library a folder that gets the operator library, for other programs; null for none
    * @param threads inside an operator
    * @param batch images in a run
-   * @param packWeights whether the file keeps only weights that are not zero
    * @param seconds for which the result is measured against the dense model
    */
   public record ExportRequest(
@@ -590,7 +593,9 @@ public final class Taco {
    * or with its weights packed, or both.
    *
    * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
-   *     MODEL for a model that takes no images or has sparse operators already
+   *     MODEL for a model that takes no images or has sparse operators already, where it is to be
+   *     rewritten; of kind NUMERICAL where it then computes something else; of kind USAGE for the
+   *     model's own file as output
    */
   public static ExportResult export(ExportRequest request, Progress progress) {
     SparseRuntime.check(request.runtime());
@@ -600,35 +605,47 @@ public final class Taco {
           "--runtime onnxruntime takes the model as it is; give --runtime taco4j, --pack-weights or"
               + " both");
     }
+    if (isSameFile(request.model(), request.out())) {
+      throw TacoException.usage(
+          request.out() + " is the model itself; give another file, it is measured against");
+    }
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
     long sourceBytes = model.sizeInBytes();
     if (request.packWeights()) {
       PackedWeights.requireOpset(model);
     }
-    ModelInput input = ModelInput.of(model);
-    OperatorPlan.Use use =
-        new OperatorPlan.Use(input, imageShape(model, input), request.threads(), request.batch());
-    OperatorPlan.Result result =
-        rewrites
-            ? SparseRuntime.rewrite(model, use, notices, progress)
-            : new OperatorPlan.Result(model, List.of(), 0, 0);
+    if (request.library() != null) {
+      OperatorLibrary.file();
+    }
+    ModelInput input = rewrites ? ModelInput.of(model) : null;
+    OperatorPlan.Result result = new OperatorPlan.Result(model, List.of(), 0, 0);
+    OperatorPlan.Use use = null;
+    if (input != null) {
+      use =
+          new OperatorPlan.Use(input, imageShape(model, input), request.threads(), request.batch());
+      result = SparseRuntime.rewrite(model, use, notices, progress);
+      SameResults.require(model, result.model(), input, use.imageShape());
+    }
     OnnxModel written = result.model();
+    boolean gains = written.hasSparseOperators();
     if (request.packWeights()) {
       SparseRuntime.pack(written, notices, progress);
     }
+    String library =
+        request.library() == null ? null : OperatorLibrary.writeTo(request.library()).toString();
     written.write(request.out());
     LatencyComparison latency = null;
-    if (rewrites && written.hasSparseOperators()) {
+    if (use != null && gains) {
       progress.stage("latency, dense and rewritten in turns", 0);
       try (Session a = Session.open(request.model(), request.threads());
           Session b = Session.open(request.out(), request.threads())) {
         latency =
             LatencyComparison.measure(
                 a,
-                input,
+                use.input(),
                 b,
-                input,
+                use.input(),
                 use.imageShape(),
                 use.threads(),
                 use.batch(),
@@ -636,8 +653,6 @@ public final class Taco {
                 MOST_PAIRS);
       }
     }
-    String library =
-        request.library() == null ? null : OperatorLibrary.writeTo(request.library()).toString();
     return new ExportResult(
         request.out().toString(),
         request.runtime(),
@@ -650,6 +665,15 @@ public final class Taco {
         latency,
         library,
         notices.list());
+  }
+
+  private static boolean isSameFile(Path a, Path b) {
+    try {
+      return Files.exists(b) && Files.isSameFile(a, b);
+    } catch (IOException e) {
+      // One of them is not there or cannot be read: reading or writing it will say so.
+      return false;
+    }
   }
 
   private static String describe(ModelInput input, long[] shape) {

@@ -23,7 +23,7 @@ import org.taco4j.common.TacoException;
 
 /**
  * Weights that are mostly zeros, stored as what is not zero: the values, and for each the distance
- * to the one before, in a byte. A node of the model-local function {@code taco4j.UnpackWeights},
+ * to the one before, in a byte. A node of the model-local function {@code taco4j.packed.Unpack},
  * made of ordinary operators, turns both into the dense tensor. Any runtime that folds constants
  * does so once, when it loads the model, and then runs what it would have run: same speed, same
  * bits, a smaller file.
@@ -32,11 +32,11 @@ import org.taco4j.common.TacoException;
  * less than half, and not every runtime reads it.
  */
 public final class PackedWeights {
-  /** Domain of the function. */
-  static final String DOMAIN = "taco4j";
+  /** Domain of the function; not that of operators which there is a library for. */
+  static final String DOMAIN = "taco4j.packed";
 
   /** Name of the function: (values [n], gaps [n] uint8; shape, type) to the dense tensor. */
-  static final String FUNCTION = "UnpackWeights";
+  static final String FUNCTION = "Unpack";
 
   private static final int VERSION = 1;
 
@@ -295,22 +295,26 @@ public final class PackedWeights {
     Map<String, TensorProto> stored = new HashMap<>();
     graph.getInitializerList().forEach(tensor -> stored.put(tensor.getName(), tensor));
     GraphProto.Builder unpacked = graph.toBuilder().clearNode();
-    Map<String, TensorProto> dense = new HashMap<>();
+    // By their values, in whose place they stand, so that initializers keep their order. Another
+    // program may have merged equal values, or gaps.
+    Map<String, List<TensorProto>> dense = new HashMap<>();
     Set<String> gone = new HashSet<>();
     for (NodeProto node : graph.getNodeList()) {
       if (isUnpacking(node)) {
-        // Under the place of the values, so that initializers keep their order.
-        dense.put(Nodes.input(node, 0), unpack(source, node, stored));
-        gone.add(Nodes.input(node, 1));
+        TensorProto tensor = unpack(source, node, stored);
+        dense.computeIfAbsent(node.getInput(0), values -> new ArrayList<>()).add(tensor);
+        gone.addAll(node.getInputList());
       } else {
         unpacked.addNode(node);
       }
     }
+    unpacked.getNodeList().forEach(node -> gone.removeAll(node.getInputList()));
     unpacked.clearInitializer();
     for (TensorProto tensor : graph.getInitializerList()) {
       if (!gone.contains(tensor.getName())) {
-        unpacked.addInitializer(dense.getOrDefault(tensor.getName(), tensor));
+        unpacked.addInitializer(tensor);
       }
+      unpacked.addAllInitializer(dense.getOrDefault(tensor.getName(), List.of()));
     }
     ModelProto.Builder builder = model.toBuilder().setGraph(unpacked);
     for (int i = builder.getFunctionsCount() - 1; i >= 0; i--) {

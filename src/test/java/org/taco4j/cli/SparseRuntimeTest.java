@@ -172,6 +172,7 @@ class SparseRuntimeTest {
     Path out = folder.resolve("never.onnx");
     assertFails(2, "--pack-weights", "export", pruned, "-o", out);
     assertFails(2, "taco4j", "export", pruned, "--runtime", "taco", "-o", out);
+    assertFails(2, "the model itself", "export", pruned, "--runtime", "taco4j", "-o", pruned);
     assertFails(2, "as it is", "export", pruned, "--runtime", "onnxruntime", "-o", out);
     assertFails(
         2, "positive", "export", pruned, "--runtime", "taco4j", "-o", out, "--threads", "0");
@@ -188,6 +189,16 @@ class SparseRuntimeTest {
         "taco4j",
         "-o",
         file.resolve("model.onnx"));
+    assertFails(
+        7,
+        "cannot be",
+        "export",
+        pruned,
+        "--pack-weights",
+        "--library",
+        file.resolve("library"),
+        "-o",
+        out);
     assertFalse(Files.exists(out));
   }
 

@@ -2,6 +2,7 @@ package org.taco4j.onnx;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -95,7 +96,7 @@ class PackedWeightsTest {
   void valuesComeBackToTheBit(double zeros) {
     OnnxModel model = convolution(17, sparse(37 * 29 * 9, zeros, 1), 37, 29, 3, 3).model();
     OnnxModel packed = roundTrip(model);
-    assertEquals(1, packed.operatorCounts().get("taco4j.UnpackWeights"));
+    assertEquals(1, packed.operatorCounts().get("taco4j.packed.Unpack"));
     assertTrue(packed.sizeInBytes() < model.sizeInBytes());
     assertSameInRuntime(model, packed);
   }
@@ -200,13 +201,42 @@ class PackedWeightsTest {
     SparseOperators.rewrite(model, layer -> true);
     OnnxModel packed = roundTrip(model);
     assertEquals(
-        Map.of("taco4j.SparseConv", 1, "taco4j.UnpackWeights", 1), packed.operatorCounts());
+        Map.of("taco4j.SparseConv", 1, "taco4j.packed.Unpack", 1), packed.operatorCounts());
     Map<String, Ort.Tensor> feeds = Map.of("x", Ort.Tensor.random(1, 64, 8, 8));
     try (OrtSession dense = SparseSessions.open(model.toBytes(), 1);
         OrtSession unpacking = SparseSessions.open(packed.toBytes(), 1)) {
       assertArrayEquals(
           SparseSessions.run(dense, feeds).values(), SparseSessions.run(unpacking, feeds).values());
     }
+  }
+
+  @Test
+  void valuesThatAnotherProgramHasMerged() throws Exception {
+    float[] values = sparse(64 * 64, 0.9, 2);
+    OnnxModel model =
+        new ModelBuilder(17)
+            .input("x", 1, 64, 4, 4)
+            .floats("v", new long[] {64, 64, 1, 1}, values)
+            .floats("w", new long[] {64, 64, 1, 1}, values)
+            .node("a", "Conv", List.of("x", "v"), List.of("h"))
+            .node("b", "Conv", List.of("h", "w"), List.of("y"))
+            .output("y", 1, 64, 4, 4)
+            .model();
+    OnnxModel packed = model.copy();
+    PackedWeights.pack(packed);
+    packed.edit(
+        graph -> {
+          for (int input = 0; input < 2; input++) {
+            graph.getNodeBuilder(1).setInput(input, graph.getNode(0).getInput(input));
+          }
+        });
+    Path file = folder.resolve("merged.onnx");
+    packed.write(file);
+    OnnxModel read = OnnxModel.read(file);
+    assertArrayEquals(values, TensorData.floats(read.index().stored("v")));
+    assertArrayEquals(values, TensorData.floats(read.index().stored("w")));
+    assertFalse(packed.hasSparseOperators(), "there is nothing for a library to run");
+    assertFalse(OnnxModel.hasSparseOperators(file));
   }
 
   private void assertRefused(String part, Consumer<GraphProto.Builder> damage) throws Exception {

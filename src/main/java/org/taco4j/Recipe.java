@@ -540,6 +540,13 @@ public record Recipe(
               + " itself");
     }
     SparseRuntime.check(require(full.runtime));
+    if (SparseRuntime.TACO4J.equals(full.runtime)
+        && full.bits != null
+        && full.activationBits == null) {
+      throw TacoException.usage(
+          "--runtime taco4j has no operators for 8-bit weights and float activations, and ONNX Runtime"
+              + " dequantises such weights at every run; add --activation-bits 8, or leave out --bits");
+    }
     Transfer.check(full);
     Tuning.check(full);
     IntegerActivations.check(full);

@@ -10,9 +10,13 @@ import org.taco4j.bench.OperatorTable;
 import org.taco4j.common.Notices;
 import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
+import org.taco4j.onnx.Layer;
+import org.taco4j.onnx.LayerDiscovery;
+import org.taco4j.onnx.LayerWeights;
 import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.PackedWeights;
 import org.taco4j.report.RunReport;
+import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
 
@@ -23,6 +27,9 @@ final class SparseRuntime {
 
   /** ONNX Runtime as it is. */
   static final String ONNX_RUNTIME = "onnxruntime";
+
+  /** Below that share of zeros a model is not pruned. */
+  private static final double LEAST_ZEROS = 0.1;
 
   private SparseRuntime() {}
 
@@ -95,6 +102,49 @@ final class SparseRuntime {
                 ? ""
                 : " and " + result.normalizations() + " layer normalizations"));
     return result;
+  }
+
+  /**
+   * Says what of a model keeps its export from gaining.
+   *
+   * @throws TacoException of kind USAGE for a batch that the model does not take
+   */
+  static void checkExport(OnnxModel model, ModelInput input, int batch, Notices notices) {
+    if (input.batch() > 0 && batch != 1 && batch != input.batch()) {
+      throw TacoException.usage(
+          "--batch %d: %s takes %d image(s) at once"
+              .formatted(batch, model.source(), input.batch()));
+    }
+    List<Layer> layers = LayerDiscovery.discover(model);
+    long integers = layers.stream().filter(Layer::isRewritten).count();
+    if (integers > 0) {
+      notices.add(
+          "integer-layers-kept",
+          model.source(),
+          integers
+              + " layers multiply integers and stay as they are; specialize --activation-bits 8"
+              + " --runtime taco4j writes sparse operators for such",
+          (double) integers);
+    }
+    long weights = 0;
+    long zeros = 0;
+    for (Layer layer : layers) {
+      if (LayerWeights.hasKnownZeros(model, layer)) {
+        weights += layer.parameters();
+        zeros += LayerWeights.zeros(model, layer);
+      }
+    }
+    if (zeros < LEAST_ZEROS * weights) {
+      notices.add(
+          "no-zeros",
+          model.source(),
+          String.format(
+              Locale.ROOT,
+              "%.1f %% of its weights are zero: there is nothing to skip; prune it first, with"
+                  + " specialize",
+              100.0 * zeros / weights),
+          (double) zeros / weights);
+    }
   }
 
   /** Packs the weights of a model; says what came of it. */

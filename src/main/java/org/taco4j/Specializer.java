@@ -446,6 +446,7 @@ final class Specializer {
             latency.ratio(),
             latency.ratioLow(),
             latency.ratioHigh(),
+            latency.ratioOfFastest(),
             latency.pairs(),
             latency.threads(),
             latency.batch()),

@@ -619,6 +619,9 @@ public final class Taco {
       OperatorLibrary.file();
     }
     ModelInput input = rewrites ? ModelInput.of(model) : null;
+    if (input != null) {
+      SparseRuntime.checkExport(model, input, request.batch(), notices);
+    }
     OperatorPlan.Result result = new OperatorPlan.Result(model, List.of(), 0, 0);
     OperatorPlan.Use use = null;
     if (input != null) {
@@ -631,6 +634,12 @@ public final class Taco {
     boolean gains = written.hasSparseOperators();
     if (request.packWeights()) {
       SparseRuntime.pack(written, notices, progress);
+    } else if (written.sizeInBytes() > 1.2 * sourceBytes) {
+      notices.add(
+          "weights-unpacked",
+          request.model().toString(),
+          "its weights are packed, those of the written file are not; --pack-weights keeps them so",
+          (double) written.sizeInBytes());
     }
     String library =
         request.library() == null ? null : OperatorLibrary.writeTo(request.library()).toString();
@@ -691,7 +700,7 @@ public final class Taco {
    * @param parameters weights of all layers
    * @param macs multiply-accumulates of all layers for one image; 0 where the model takes no images
    * @param skipped operators with weights that are no layers here, and why
-   * @param sparsity zeros over the weights of prunable layers and of sparse operators
+   * @param sparsity zeros over the weights of layers that are prunable or rewritten
    * @param classes outputs of the classifier; null where that cannot be told
    */
   public record Inspection(
@@ -740,7 +749,7 @@ public final class Taco {
       long layerZeros =
           LayerWeights.hasKnownZeros(model, layer) ? LayerWeights.zeros(model, layer) : 0;
       parameters += layer.parameters();
-      if (layer.prunable() || layer.isSparseOperator()) {
+      if (layer.prunable() || layer.isRewritten()) {
         prunable += layer.parameters();
         zeros += layerZeros;
       }

@@ -15,6 +15,8 @@ import org.taco4j.runtime.Tensor;
  * @param ratio how many times faster the second is: median over pairs of dense / compressed
  * @param ratioLow the 5th percentile of that ratio over pairs
  * @param ratioHigh the 95th percentile
+ * @param ratioOfFastest the same ratio of the means of each one's fastest quarter of runs: what it
+ *     is when nothing else runs, as whatever does makes a run longer, never shorter
  * @param pairs how many pairs of runs were measured
  * @param threads threads inside one operator
  * @param batch images in a run
@@ -25,6 +27,7 @@ public record LatencyComparison(
     double ratio,
     double ratioLow,
     double ratioHigh,
+    double ratioOfFastest,
     int pairs,
     int threads,
     int batch) {
@@ -80,9 +83,15 @@ public record LatencyComparison(
         percentile(ratios, 0.5),
         percentile(ratios, 0.05),
         percentile(ratios, 0.95),
+        LayerClock.ofFastest(millis[0]) / LayerClock.ofFastest(millis[1]),
         pairs,
         threads,
         images);
+  }
+
+  /** Whether pairs differ so much that their median says little. */
+  public boolean noisy() {
+    return ratioHigh > 2 * ratioLow;
   }
 
   /** How many images both run at once. */

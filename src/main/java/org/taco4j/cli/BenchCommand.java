@@ -96,16 +96,27 @@ final class BenchCommand implements Callable<Integer> {
       row(out, "compressed", result.compressed());
       out.printf(
           Locale.ROOT,
-          "ratio %.2fx (5th to 95th percentile of %d pairs: %.2f to %.2f), batch %d, %d thread(s)%n",
-          result.ratio(),
-          result.pairs(),
-          result.ratioLow(),
-          result.ratioHigh(),
+          "%s, batch %d, %d thread(s)%n",
+          ratio(result),
           result.batch(),
           result.threads());
     }
     out.flush();
     return 0;
+  }
+
+  /** Median and spread, and what that of the fastest runs is. */
+  static String ratio(LatencyComparison latency) {
+    return String.format(
+        Locale.ROOT,
+        "ratio %.2fx, median of %d pairs (5th to 95th percentile %.2f to %.2f%s); %.2fx by the fastest"
+            + " quarter of the runs",
+        latency.ratio(),
+        latency.pairs(),
+        latency.ratioLow(),
+        latency.ratioHigh(),
+        latency.noisy() ? ": noisy" : "",
+        latency.ratioOfFastest());
   }
 
   private void calibrate(CommandLine commandLine) {

@@ -105,24 +105,30 @@ final class CheckCommand implements Callable<Integer> {
       out.println();
     }
     out.printf(
-        "%-10s %10s %10s %8s %16s   %s%n",
-        "sparsity", "dense ms", "sparse ms", "ratio", "5th to 95th", "layers rewritten");
+        "%-10s %10s %10s %8s %16s %8s   %s%n",
+        "sparsity", "dense ms", "sparse ms", "ratio", "5th to 95th", "fastest", "layers rewritten");
     for (Taco.CheckedSparsity checked : result.sparsities()) {
       LatencyComparison latency = checked.latency();
       out.printf(
           Locale.ROOT,
-          "%-10s %10.3f %10.3f %7.2fx %16s   %d of %d%n",
+          "%-10s %10.3f %10.3f %7.2fx %16s %7.2fx   %d of %d%n",
           String.format(Locale.ROOT, "%.1f %%", 100 * checked.sparsity()),
           latency.dense().p50Millis(),
           latency.compressed().p50Millis(),
           latency.ratio(),
           String.format(Locale.ROOT, "%.2f to %.2f", latency.ratioLow(), latency.ratioHigh()),
+          latency.ratioOfFastest(),
           checked.rewritten(),
           checked.layers().size());
     }
     LatencyComparison first = result.sparsities().getFirst().latency();
     out.printf(
-        "%s zeros, batch %d, %d thread(s); medians%n",
+        "%s zeros, batch %d, %d thread(s); times are medians, ratio that of pairs of runs; fastest: the"
+            + " ratio by each one's fastest quarter of runs%n",
         result.pattern(), first.batch(), first.threads());
+    if (result.sparsities().stream().anyMatch(checked -> checked.latency().noisy())) {
+      out.println(
+          "the spread is wide: something else is running; the last ratio bears that better");
+    }
   }
 }

@@ -133,14 +133,10 @@ final class ExportCommand implements Callable<Integer> {
     if (result.latency() != null) {
       output.printf(
           Locale.ROOT,
-          "p50 %.3f ms, dense %.3f ms; ratio %.2fx (5th to 95th percentile of %d pairs: %.2f to"
-              + " %.2f), batch %d, %d thread(s)%n",
+          "p50 %.3f ms, dense %.3f ms; %s, batch %d, %d thread(s)%n",
           result.latency().compressed().p50Millis(),
           result.latency().dense().p50Millis(),
-          result.latency().ratio(),
-          result.latency().pairs(),
-          result.latency().ratioLow(),
-          result.latency().ratioHigh(),
+          BenchCommand.ratio(result.latency()),
           result.latency().batch(),
           result.latency().threads());
     }

@@ -50,7 +50,9 @@ final class InspectCommand implements Callable<Integer> {
         .forEach(o -> out.printf("output  %s %s %s%n", o.name(), o.elementType(), o.shape()));
     out.printf("opset   %d%n", inspection.opset());
     int width = inspection.layers().stream().mapToInt(l -> l.name().length()).max().orElse(4);
-    String format = "%-" + Math.max(width, 5) + "s %-7s %14s %11s %13s %9s  %s%n";
+    int operators = inspection.layers().stream().mapToInt(l -> l.opType().length()).max().orElse(7);
+    String format =
+        "%-" + Math.max(width, 5) + "s %-" + Math.max(operators, 7) + "s %14s %11s %13s %9s  %s%n";
     out.println();
     out.printf(format, "layer", "op", "rows x cols", "weights", "MACs", "sparsity", "");
     for (Taco.InspectedLayer layer : inspection.layers()) {
@@ -72,7 +74,7 @@ final class InspectCommand implements Callable<Integer> {
             s -> out.printf("%s (%s) stays as it is: %s%n", s.name(), s.operator(), s.reason()));
     out.printf(
         Locale.ROOT,
-        "%n%d layers, %,d weights, %,d MACs an image, %.1f %% of the prunable weights are zero%n",
+        "%n%d layers, %,d weights, %,d MACs an image, %.1f %% of the weights of prunable or rewritten layers are zero%n",
         inspection.layers().size(),
         inspection.parameters(),
         inspection.macs(),

@@ -67,12 +67,23 @@ final class ResultTable {
                 "; 5th to 95th percentile %.2f to %.2f%s)",
                 latency.ratioLow(),
                 latency.ratioHigh(),
-                latency.ratioHigh() > 2 * latency.ratioLow() ? ": too noisy to tell" : ""));
+                noise(latency)));
     for (String sentence : Verdict.of(report)) {
       to.println();
       to.println(Terminal.styled(stream, "yellow", "note:") + " " + sentence);
     }
     to.flush();
+  }
+
+  /** What to make of a wide spread. */
+  private static String noise(RunReport.Latency latency) {
+    if (!latency.noisy()) {
+      return "";
+    }
+    return latency.ratioOfFastest() == null
+        ? ": too noisy to tell"
+        : String.format(
+            Locale.ROOT, ": noisy; %.2fx by the fastest runs", latency.ratioOfFastest());
   }
 
   private void row(String name, String dense, String compressed, String change) {

@@ -59,6 +59,13 @@ public record Layer(
     return opType.startsWith(Operators.SPARSE_DOMAIN + ".");
   }
 
+  /**
+   * Whether this is an operator that a layer was rewritten to: one that skips zeros, or integers.
+   */
+  public boolean isRewritten() {
+    return isSparseOperator() || Operators.INTEGER.contains(opType);
+  }
+
   /** Whether weights of this layer may be pruned. */
   public boolean prunable() {
     return whyNotPrunable.isEmpty();

@@ -18,6 +18,7 @@ import org.jspecify.annotations.Nullable;
 /** Finds the layers of a model. */
 public final class LayerDiscovery {
   private static final String SPARSE = "a sparse operator already";
+  private static final String INTEGERS = "it multiplies integers already";
 
   private LayerDiscovery() {}
 
@@ -146,8 +147,9 @@ public final class LayerDiscovery {
           }
         }
         default -> {
-          if (node.getDomain().equals(Operators.SPARSE_DOMAIN)) {
-            sparse(i);
+          if (node.getDomain().equals(Operators.SPARSE_DOMAIN)
+              || Operators.multipliesIntegers(node)) {
+            rewritten(i);
           } else {
             other(node);
           }
@@ -162,13 +164,20 @@ public final class LayerDiscovery {
     }
 
     /** An operator that a layer was rewritten to; what it is fused with counts as its output. */
-    private void sparse(int i) {
+    private void rewritten(int i) {
       NodeProto node = index.node(i);
-      int weight = node.getOpType().startsWith("SparseMatMulLeft") ? 0 : 1;
-      GraphIndex.Constant constant = index.constant(Nodes.input(node, weight));
-      boolean convolution = node.getOpType().startsWith("SparseConv");
-      if (!convolution && !node.getOpType().startsWith("SparseMatMul")) {
+      String type = node.getOpType();
+      boolean integers = Operators.multipliesIntegers(node);
+      boolean convolution = type.contains("Conv");
+      if (!convolution && !type.contains("MatMul")) {
         other(node);
+        return;
+      }
+      boolean left = type.startsWith("SparseMatMulLeft");
+      int weight = integers ? Operators.INTEGER_WEIGHT : left ? 0 : 1;
+      GraphIndex.Constant constant = index.constant(Nodes.input(node, weight));
+      if (constant == null && Nodes.isDefaultDomain(node.getDomain())) {
+        // A product of two activations.
         return;
       }
       if (constant == null || constant.dims().size() != (convolution ? 4 : 2)) {
@@ -177,13 +186,13 @@ public final class LayerDiscovery {
       }
       List<Long> dims = constant.dims();
       int groups = (int) Nodes.integer(node, "group", 1);
-      boolean rowsLast = !convolution && weight == 1;
+      boolean rowsLast = !convolution && !left;
       int cols = dims.get(rowsLast ? 0 : 1).intValue();
       layers.add(
           new Layer(
               layerName(node),
               Nodes.operator(node),
-              node.getInput(1 - weight),
+              node.getInput(left ? 1 : 0),
               node.getOutput(0),
               convolution
                   ? patches(node, dims, groups)
@@ -192,7 +201,7 @@ public final class LayerDiscovery {
               convolution ? 1 : rowsLast ? -1 : -2,
               new Layer.WeightSource(constant.name(), constant.permutation(), rowsLast),
               Optional.empty(),
-              Optional.of(SPARSE)));
+              Optional.of(integers ? INTEGERS : SPARSE)));
       nodes.add(i);
     }
 

@@ -104,7 +104,7 @@ public final class LayerWeights {
    */
   public static long zeros(OnnxModel model, Layer layer) {
     Layer now = LayerDiscovery.find(model, layer.name());
-    if (!isPlain(model, now) && isDequantized(model, now)) {
+    if (!isPlain(model, now) && (isDequantized(model, now) || isInteger(model, now))) {
       // Of 8-bit integers with the zero point 0, zeros are the zero bytes.
       return zeroBytes(weight(model, now).tensor().getRawData());
     }
@@ -116,12 +116,26 @@ public final class LayerWeights {
   }
 
   /**
-   * Whether {@link #zeros} can count: the weights are plain matrices, or 8-bit integers that a
-   * DequantizeLinear with the zero point 0 reads.
+   * Whether {@link #zeros} can count: the weights are plain matrices, or 8-bit integers with the
+   * zero point 0 that a DequantizeLinear or an operator for integers reads.
    */
   public static boolean hasKnownZeros(OnnxModel model, Layer layer) {
     Layer now = LayerDiscovery.find(model, layer.name());
-    return isPlain(model, now) || isDequantized(model, now);
+    return isPlain(model, now) || isDequantized(model, now) || isInteger(model, now);
+  }
+
+  /** Whether the layer's operator multiplies 8-bit weights whose zero point is 0. */
+  private static boolean isInteger(OnnxModel model, Layer layer) {
+    WeightUse use = weightUse(model, layer);
+    NodeProto node = model.index().node(use.node());
+    TensorProto weights = weight(model, layer).tensor();
+    TensorProto zeroPoint = model.index().stored(Nodes.input(node, Operators.INTEGER_WEIGHT + 2));
+    return Operators.multipliesIntegers(node)
+        && weights.getDataType() == TensorProto.DataType.INT8_VALUE
+        && weights.hasRawData()
+        && zeroPoint != null
+        && zeroPoint.hasRawData()
+        && zeroBytes(zeroPoint.getRawData()) == zeroPoint.getRawData().size();
   }
 
   private static boolean isDequantized(OnnxModel model, Layer layer) {
@@ -214,7 +228,10 @@ public final class LayerWeights {
   private static WeightUse weightUse(OnnxModel model, Layer layer) {
     int node = model.found().node(layer);
     NodeProto proto = model.index().node(node);
-    int input = proto.getInput(0).equals(layer.input()) ? 1 : 0;
+    int input =
+        Operators.multipliesIntegers(proto)
+            ? Operators.INTEGER_WEIGHT
+            : proto.getInput(0).equals(layer.input()) ? 1 : 0;
     return new WeightUse(node, input, proto.getInput(input));
   }
 

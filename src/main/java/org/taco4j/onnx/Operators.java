@@ -1,5 +1,6 @@
 package org.taco4j.onnx;
 
+import ai.onnx.proto.OnnxMl.NodeProto;
 import java.util.Set;
 
 /** Kinds of ONNX operators. */
@@ -52,5 +53,22 @@ public final class Operators {
   public static final Set<String> REDUCTIONS =
       Set.of("ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL2");
 
+  /** ONNX's own operators that multiply integers with their scales. */
+  static final Set<String> INTEGER = Set.of("QLinearConv", "QLinearMatMul");
+
+  /** Position of the weights among the inputs of operators that multiply integers. */
+  static final int INTEGER_WEIGHT = 3;
+
   private Operators() {}
+
+  /**
+   * Whether this is a convolution or product of 8-bit integers with their scales: ONNX's own, or
+   * one of this project's.
+   */
+  static boolean multipliesIntegers(NodeProto node) {
+    return INTEGER.contains(Nodes.operator(node))
+        || (node.getDomain().equals(SPARSE_DOMAIN)
+            && (node.getOpType().startsWith("SparseQLinear")
+                || node.getOpType().startsWith("SparseMatMulInteger")));
+  }
 }

@@ -125,6 +125,8 @@ public record RunReport(
    * @param ratio how many times faster the compressed model is: median over pairs
    * @param ratioLow 5th percentile over pairs
    * @param ratioHigh 95th percentile over pairs
+   * @param ratioOfFastest the same of the means of each one's fastest quarter of runs; null in
+   *     reports of versions before it
    */
   public record Latency(
       ModelLatency dense,
@@ -132,9 +134,16 @@ public record RunReport(
       double ratio,
       double ratioLow,
       double ratioHigh,
+      @Nullable Double ratioOfFastest,
       int pairs,
       int threads,
-      int batch) {}
+      int batch) {
+
+    /** Whether pairs differ so much that their median says little. */
+    public boolean noisy() {
+      return ratioHigh > 2 * ratioLow;
+    }
+  }
 
   /** Percentiles of the time of one run, in milliseconds. */
   public record ModelLatency(double p50Millis, double p90Millis, double p99Millis) {}

@@ -71,6 +71,7 @@ public final class Reports {
             1.09,
             0.95,
             1.2,
+            1.1,
             1000,
             1,
             1),

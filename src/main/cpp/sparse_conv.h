@@ -100,7 +100,8 @@ class SparseConv {
 };
 
 // Packs. weights: dense, in the shape of ConvShape, copied; zeros (of either sign) are left out,
-// all else is kept, NaN included. bias: [output_channels], copied, or null for none. The caller has
+// but the few that kernels for blocks keep; all else is kept, NaN included. A zero may hide a NaN or
+// an infinity of the input or not. bias: [output_channels], copied, or null for none. The caller has
 // called check_shape. Throws std::bad_alloc.
 using SparseConvFactory = std::unique_ptr<SparseConv> (*)(const ConvShape& shape,
                                                           const float* weights, const float* bias,

@@ -66,8 +66,9 @@ typedef struct taco4j_conv taco4j_conv;
 
 /* Packs weights.
  * weights: [output_channels, input_channels / groups, kernel_height, kernel_width], row-major,
- *   zeros included; copied. Zeros are skipped at run time, so that they hide a NaN or an infinity
- *   of the input that the dense product would show.
+ *   zeros included; copied. Zeros are skipped at run time, so that they may hide a NaN or an infinity
+ *   of the input that the dense product would show. Which ones do depends on the kernel: where nearly
+ *   all weights come in blocks of four output channels, the few zeros inside of blocks are multiplied.
  * bias: [output_channels], copied; or null for none.
  * conv: receives the object; the caller frees it. */
 TACO4J_API taco4j_status taco4j_conv_create(const taco4j_conv_options* options,

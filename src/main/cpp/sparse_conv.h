@@ -116,7 +116,8 @@ std::unique_ptr<SparseConv> create_sparse_conv_scalar(const ConvShape& shape, co
 // kScalar is always the last.
 std::vector<Isa> available_isas();
 
-// What the environment variable TACO4J_ISA names, or the best there is. Throws
+// The instruction set of the kernels that the environment variable TACO4J_ISA names, as
+// choose_qconv_kernels() of sparse_qconv.h knows them, or the best there is. Throws
 // std::invalid_argument where it names what is not available: a forced choice never falls back.
 Isa choose_isa();
 

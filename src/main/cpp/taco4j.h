@@ -2,7 +2,8 @@
  *
  * Plain C; float32, or bytes with integer sums (taco4j_qconv). Functions return a status and never throw or exit; taco4j_error_message() says
  * what was wrong. Kernels are chosen when weights are packed: the best that the processor has, or
- * what the environment variable TACO4J_ISA names (scalar, avx2, avx512, neon). */
+ * what the environment variable TACO4J_ISA names (scalar, avx2, avx512, neon; with what came later
+ * for bytes: avxvnni, avx512vnni, avx512vbmi2, neondot). */
 #ifndef TACO4J_H_
 #define TACO4J_H_
 

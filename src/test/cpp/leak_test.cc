@@ -73,7 +73,7 @@ int main() {
   conv.weights = byte_weights.data();
   conv.weight_scales = scales.data();
   check("convolution of bytes", [&] {
-    create_sparse_qconv(isa, conv)
+    choose_qconv_kernels().create(conv)
         ->run(bytes.data(), nullptr, byte_output.data(), 1, kSize, kSize, ParallelFor());
   });
   for (const ConstantSide side : {ConstantSide::kLeft, ConstantSide::kRight}) {
@@ -87,7 +87,7 @@ int main() {
   product.weights = byte_weights.data();
   product.weight_scales = scales.data();
   check("product of bytes", [&] {
-    create_sparse_qproduct(isa, product)
+    choose_qconv_kernels().create_product(product)
         ->run(bytes.data(), nullptr, byte_output.data(), kTokens, ParallelFor());
   });
   return failures == 0 ? 0 : 1;

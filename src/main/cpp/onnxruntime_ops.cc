@@ -550,7 +550,7 @@ class SparseQConvKernel final : public KernelOf<std::uint8_t, std::uint8_t, std:
       conv.output = quantization(api, info, 12, "y_scale", "y_zero_point");
     }
     check_quantized_conv(conv);
-    packed_ = create_sparse_qconv(choose_isa(), conv);
+    packed_ = choose_qconv_kernels().create(conv);
   }
 
  private:
@@ -599,7 +599,7 @@ class SparseQMatMulKernel final : public KernelOf<std::uint8_t, float, Y> {
       product.epilogue = epilogue_of(op, api, info);
     }
     check_quantized_product(product);
-    packed_ = create_sparse_qproduct(choose_isa(), product);
+    packed_ = choose_qconv_kernels().create_product(product);
   }
 
  private:

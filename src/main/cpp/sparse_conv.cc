@@ -1,12 +1,12 @@
 #include "sparse_conv.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <initializer_list>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/f32_spconv_create.h"
+#include "sparse_qconv.h"
 
 namespace taco4j {
 namespace {
@@ -124,20 +124,8 @@ std::vector<Isa> available_isas() {
   return available;
 }
 
-Isa choose_isa() {
-  const std::vector<Isa> available = available_isas();
-  const char* forced = std::getenv("TACO4J_ISA");
-  if (forced == nullptr || *forced == '\0') return available.front();
-  const std::optional<Isa> wanted = isa_of_name(forced);
-  std::string names;
-  for (Isa isa : available) {
-    if (wanted == isa) return isa;
-    names += names.empty() ? "" : ", ";
-    names += isa_name(isa);
-  }
-  throw std::invalid_argument("TACO4J_ISA is '" + std::string(forced) +
-                              "'; available here: " + names);
-}
+// Each instruction set has kernels for bytes of its name, and some have others.
+Isa choose_isa() { return choose_qconv_kernels().isa; }
 
 std::unique_ptr<SparseConv> create_sparse_conv(Isa isa, const ConvShape& shape,
                                                const float* weights, const float* bias,

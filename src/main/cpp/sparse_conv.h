@@ -100,7 +100,8 @@ class SparseConv {
 };
 
 // Packs. weights: dense, in the shape of ConvShape, copied; zeros (of either sign) are left out,
-// all else is kept, NaN included. bias: [output_channels], copied, or null for none. The caller has
+// but the few that kernels for blocks keep; all else is kept, NaN included. A zero may hide a NaN or
+// an infinity of the input or not. bias: [output_channels], copied, or null for none. The caller has
 // called check_shape. Throws std::bad_alloc.
 using SparseConvFactory = std::unique_ptr<SparseConv> (*)(const ConvShape& shape,
                                                           const float* weights, const float* bias,
@@ -115,7 +116,8 @@ std::unique_ptr<SparseConv> create_sparse_conv_scalar(const ConvShape& shape, co
 // kScalar is always the last.
 std::vector<Isa> available_isas();
 
-// What the environment variable TACO4J_ISA names, or the best there is. Throws
+// The instruction set of the kernels that the environment variable TACO4J_ISA names, as
+// choose_qconv_kernels() of sparse_qconv.h knows them, or the best there is. Throws
 // std::invalid_argument where it names what is not available: a forced choice never falls back.
 Isa choose_isa();
 

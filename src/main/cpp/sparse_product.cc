@@ -117,8 +117,9 @@ void SparseProduct::run_right(const float* input, const float* residual, float* 
   }
   const std::int64_t padded = (tokens + kTokens - 1) / kTokens * kTokens;
   check_image(shape_, 1, 1, padded);
-  float* const columns = columns_scratch.floats(static_cast<std::size_t>(inputs * padded));
-  float* const products = products_scratch.floats(static_cast<std::size_t>(outputs * padded));
+  ScratchLease columns_lease(columns_scratch), products_lease(products_scratch);
+  float* const columns = columns_lease.floats(static_cast<std::size_t>(inputs * padded));
+  float* const products = products_lease.floats(static_cast<std::size_t>(outputs * padded));
   transpose(isa_, {input, inputs, columns, padded, nullptr, tokens, inputs, padded, false},
             parallel_for);
   // Without an activation behind it, the residual can be added at the end; else the kernel does it,

@@ -1,8 +1,10 @@
 #include "sparse_qconv.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 #include "kernels/qu8_spconv_create.h"
 
@@ -128,18 +130,18 @@ std::vector<QConvKernels> available_qconv_kernels() {
   return available;
 }
 
-std::unique_ptr<SparseQConv> create_sparse_qconv(Isa isa, const QuantizedConv& conv) {
-  for (const QConvKernels& kernels : available_qconv_kernels()) {
-    if (kernels.isa == isa) return kernels.create(conv);
+QConvKernels choose_qconv_kernels() {
+  const std::vector<QConvKernels> available = available_qconv_kernels();
+  const char* forced = std::getenv("TACO4J_ISA");
+  if (forced == nullptr || *forced == '\0') return available.front();
+  std::string names;
+  for (const QConvKernels& kernels : available) {
+    if (std::string_view(forced) == kernels.name) return kernels;
+    names += names.empty() ? "" : ", ";
+    names += kernels.name;
   }
-  throw std::invalid_argument("no kernels for " + std::string(isa_name(isa)));
-}
-
-std::unique_ptr<SparseQProduct> create_sparse_qproduct(Isa isa, const QuantizedProduct& product) {
-  for (const QConvKernels& kernels : available_qconv_kernels()) {
-    if (kernels.isa == isa) return kernels.create_product(product);
-  }
-  throw std::invalid_argument("no kernels for " + std::string(isa_name(isa)));
+  throw std::invalid_argument("TACO4J_ISA is '" + std::string(forced) +
+                              "'; available here: " + names);
 }
 
 }  // namespace taco4j

@@ -125,8 +125,8 @@ struct QConvKernels {
 // Best first; the scalar form is the last.
 std::vector<QConvKernels> available_qconv_kernels();
 
-// isa: one of available_isas(). The best kernels of that instruction set.
-std::unique_ptr<SparseQConv> create_sparse_qconv(Isa isa, const QuantizedConv& conv);
-std::unique_ptr<SparseQProduct> create_sparse_qproduct(Isa isa, const QuantizedProduct& product);
+// Those that the environment variable TACO4J_ISA names, or the best there are. Throws
+// std::invalid_argument where it names what is not available: a forced choice never falls back.
+QConvKernels choose_qconv_kernels();
 
 }  // namespace taco4j

@@ -203,7 +203,7 @@ taco4j_status taco4j_qconv_create(const taco4j_qconv_options* options, const int
     auto created = std::make_unique<taco4j_qconv>();
     created->shape = quantized.shape;
     created->adds = quantized.adds;
-    created->packed = taco4j::create_sparse_qconv(taco4j::choose_isa(), quantized);
+    created->packed = taco4j::choose_qconv_kernels().create(quantized);
     *conv = created.release();
   });
 }

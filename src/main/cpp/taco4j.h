@@ -2,7 +2,8 @@
  *
  * Plain C; float32, or bytes with integer sums (taco4j_qconv). Functions return a status and never throw or exit; taco4j_error_message() says
  * what was wrong. Kernels are chosen when weights are packed: the best that the processor has, or
- * what the environment variable TACO4J_ISA names (scalar, avx2, avx512, neon). */
+ * what the environment variable TACO4J_ISA names (scalar, avx2, avx512, neon; with what came later
+ * for bytes: avxvnni, avx512vnni, avx512vbmi2, neondot). */
 #ifndef TACO4J_H_
 #define TACO4J_H_
 
@@ -66,8 +67,9 @@ typedef struct taco4j_conv taco4j_conv;
 
 /* Packs weights.
  * weights: [output_channels, input_channels / groups, kernel_height, kernel_width], row-major,
- *   zeros included; copied. Zeros are skipped at run time, so that they hide a NaN or an infinity
- *   of the input that the dense product would show.
+ *   zeros included; copied. Zeros are skipped at run time, so that they may hide a NaN or an infinity
+ *   of the input that the dense product would show. Which ones do depends on the kernel: where nearly
+ *   all weights come in blocks of four output channels, the few zeros inside of blocks are multiplied.
  * bias: [output_channels], copied; or null for none.
  * conv: receives the object; the caller frees it. */
 TACO4J_API taco4j_status taco4j_conv_create(const taco4j_conv_options* options,

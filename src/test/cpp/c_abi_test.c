@@ -79,6 +79,74 @@ static void test_threads(void) {
   taco4j_conv_free(conv);
 }
 
+/* A pool whose thread runs another layer before a loop ends, as one does that steals work. */
+typedef struct busy_pool {
+  taco4j_conv* conv;
+  taco4j_qconv* qconv;
+  int busy;
+} busy_pool;
+
+enum { kBusyChannels = 256, kBusySize = 14, kBusyPixels = kBusySize * kBusySize };
+static float floats_in[2][kBusyChannels * kBusyPixels];
+static float floats_out[3][kBusyChannels * kBusyPixels];
+static uint8_t bytes_in[2][kBusyChannels * kBusyPixels];
+static uint8_t bytes_out[3][kBusyChannels * kBusyPixels];
+
+static void run_and_do_other_work(void* pool, taco4j_task task, void* task_context, size_t count) {
+  busy_pool* self = pool;
+  size_t i;
+  for (i = 0; i < count; ++i) task(task_context, i);
+  if (self->busy) return;
+  self->busy = 1;
+  EXPECT(taco4j_conv_run(self->conv, floats_in[1], NULL, floats_out[2], 1, kBusySize, kBusySize,
+                         run_and_do_other_work, pool) == TACO4J_OK);
+  EXPECT(taco4j_qconv_run(self->qconv, bytes_in[1], NULL, bytes_out[2], 1, kBusySize, kBusySize,
+                          run_and_do_other_work, pool) == TACO4J_OK);
+  self->busy = 0;
+}
+
+static void test_pool_with_other_work(void) {
+  enum { kWeights = kBusyChannels * kBusyChannels * 9 };
+  static float weights[kWeights], scales[kBusyChannels];
+  static int8_t byte_weights[kWeights];
+  taco4j_conv_options options;
+  taco4j_qconv_options byte_options;
+  busy_pool pool = {NULL, NULL, 0};
+  size_t i;
+  for (i = 0; i < kWeights; ++i) {
+    weights[i] = i % 10 == 0 ? sample(i) : 0;
+    byte_weights[i] = (int8_t)(i / 4 % 10 == 0 ? i % 101 : 0);
+  }
+  for (i = 0; i < kBusyChannels; ++i) scales[i] = 0.001f;
+  for (i = 0; i < kBusyChannels * kBusyPixels; ++i) {
+    floats_in[0][i] = sample(i);
+    floats_in[1][i] = sample(i + 3);
+    bytes_in[0][i] = (uint8_t)(i * 37 % 251);
+    bytes_in[1][i] = (uint8_t)(i * 41 % 253);
+  }
+  taco4j_conv_options_init(&options);
+  options.input_channels = options.output_channels = kBusyChannels;
+  options.kernel_height = options.kernel_width = 3;
+  options.pad_top = options.pad_left = options.pad_bottom = options.pad_right = 1;
+  taco4j_qconv_options_init(&byte_options);
+  byte_options.conv = options;
+  byte_options.product.scale = 5;
+  EXPECT(taco4j_conv_create(&options, weights, NULL, &pool.conv) == TACO4J_OK);
+  EXPECT(taco4j_qconv_create(&byte_options, byte_weights, scales, NULL, &pool.qconv) == TACO4J_OK);
+  EXPECT(taco4j_conv_run(pool.conv, floats_in[0], NULL, floats_out[0], 1, kBusySize, kBusySize,
+                         NULL, NULL) == TACO4J_OK);
+  EXPECT(taco4j_conv_run(pool.conv, floats_in[0], NULL, floats_out[1], 1, kBusySize, kBusySize,
+                         run_and_do_other_work, &pool) == TACO4J_OK);
+  EXPECT(memcmp(floats_out[0], floats_out[1], sizeof(floats_out[0])) == 0);
+  EXPECT(taco4j_qconv_run(pool.qconv, bytes_in[0], NULL, bytes_out[0], 1, kBusySize, kBusySize,
+                          NULL, NULL) == TACO4J_OK);
+  EXPECT(taco4j_qconv_run(pool.qconv, bytes_in[0], NULL, bytes_out[1], 1, kBusySize, kBusySize,
+                          run_and_do_other_work, &pool) == TACO4J_OK);
+  EXPECT(memcmp(bytes_out[0], bytes_out[1], sizeof(bytes_out[0])) == 0);
+  taco4j_conv_free(pool.conv);
+  taco4j_qconv_free(pool.qconv);
+}
+
 static void test_errors(void) {
   const float weights[4] = {1, 1, 1, 1};
   float output[4] = {0};
@@ -193,6 +261,7 @@ static void test_bytes(void) {
 int main(void) {
   test_by_hand();
   test_threads();
+  test_pool_with_other_work();
   test_errors();
   test_bytes();
   if (failures > 0) fprintf(stderr, "%d failures\n", failures);

@@ -214,7 +214,8 @@ std::vector<Case> chosen_cases() {
       add(896 / size, 12, 3, 2, 2 * size, 0.1, mask);
       add(896 / size, 12, 1, 2, 2 * size, 0.1, mask);
     }
-    for (const std::int64_t size : {8, 16, 32}) add(16, 16, 3, 1, size, 0.2, mask);
+    // Of four pixels a row, two rows and the padding between them lie in one vector.
+    for (const std::int64_t size : {4, 5, 6, 8, 16, 32}) add(16, 16, 3, 1, size, 0.2, mask);
     add(3, 16, 7, 2, 96, 0.5, mask);
     add(2000, 8, 1, 1, 1, 0.2, mask);
     add(1600, 9, 3, 1, 5, 0.05, mask);
@@ -246,7 +247,7 @@ Case random_case() {
   s.pad_right = any_of({s.pad_left, 0, 3, 25});
   do {
     c.height = any_of({1, 2, 3, 7, 8, 13, 14, 17, 33});
-    c.width = any_of({c.height, 1, 3, 7, 15, 16, 17, 57, 129});
+    c.width = any_of({c.height, 1, 3, 4, 4, 5, 6, 7, 15, 16, 17, 57, 129});
     if (s.output_height(c.height) < 1) s.pad_bottom += s.kernel_height * s.dilation_height;
     if (s.output_width(c.width) < 1) s.pad_right += s.kernel_width * s.dilation_width;
   } while (s.output_height(c.height) < 1 || s.output_width(c.width) < 1);
@@ -262,6 +263,56 @@ Case random_case() {
   // Powers of two make halves, which are rounded to the even neighbour.
   c.output = {generator() % 2 == 0 ? c.product.scale * 2 : uniform(0.001f, 0.1f), zero_point()};
   return c;
+}
+
+// All pairs of a product's and a residual's bytes, whose sum is rounded to a third grid.
+void check_sums(const QConvKernels& kernels, Quantization product, Quantization residual,
+                Quantization output) {
+  // The product's bytes are those of the input.
+  const std::int8_t weight = 1;
+  const float weight_scale = 1.0f;
+  QuantizedConv conv;
+  conv.shape.input_channels = conv.shape.output_channels = 1;
+  conv.weights = &weight;
+  conv.weight_scales = &weight_scale;
+  conv.input = conv.product = product;
+  conv.adds = true;
+  conv.residual = residual;
+  conv.output = output;
+  std::vector<std::uint8_t> input(65536), operand(65536), expected(65536), actual(65536);
+  for (std::size_t i = 0; i < input.size(); ++i) {
+    input[i] = static_cast<std::uint8_t>(i / 256);
+    operand[i] = static_cast<std::uint8_t>(i % 256);
+  }
+  create_sparse_qconv_scalar(conv)->run(input.data(), operand.data(), expected.data(), 1, 256, 256,
+                                        ParallelFor());
+  kernels.create(conv)->run(input.data(), operand.data(), actual.data(), 1, 256, 256,
+                            ParallelFor());
+  for (std::size_t i = 0; i < input.size(); ++i) {
+    if (actual[i] == expected[i]) continue;
+    std::fprintf(stderr,
+                 "%s: %d of (%.9g, %d) + %d of (%.9g, %d) is %d of (%.9g, %d), and not %d\n",
+                 kernels.name, input[i], product.scale, product.zero_point, operand[i],
+                 residual.scale, residual.zero_point, expected[i], output.scale, output.zero_point,
+                 actual[i]);
+    ++failures;
+    return;
+  }
+}
+
+int check_sums(const QConvKernels& kernels) {
+  // Grids so much finer than those of what is added that large terms take one another away.
+  check_sums(kernels, {1.95093834f, 21}, {1.87745011f, 228}, {0.022790771f, 112});
+  constexpr int kRandomGrids = 60;
+  const auto zero_point = [] { return static_cast<std::uint8_t>(generator()); };
+  for (int i = 0; i < kRandomGrids; ++i) {
+    const float output = uniform(0.001f, 0.1f);
+    const float most = i % 3 == 0 ? 2.0f : i % 3 == 1 ? 100.0f : 1000.0f;
+    const float ratio = uniform(0.01f * most, most);
+    check_sums(kernels, {output * ratio, zero_point()},
+               {output * ratio * uniform(0.5f, 2.0f), zero_point()}, {output, zero_point()});
+  }
+  return kRandomGrids + 1;
 }
 
 struct ProductCase {
@@ -368,6 +419,51 @@ int check_products(const QConvKernels& kernels) {
   return count + 4;
 }
 
+// A pool whose thread, while it waits for the tasks of a run, runs another product.
+struct BusyPool {
+  std::function<void()> other;
+  bool busy = false;
+
+  static void run(void* pool, ParallelFor::Task task, void* context, std::size_t count) {
+    BusyPool& self = *static_cast<BusyPool*>(pool);
+    for (std::size_t i = 0; i < count; ++i) task(context, i);
+    if (self.busy) return;
+    self.busy = true;
+    self.other();
+    self.busy = false;
+  }
+};
+
+// Few tokens, which are packed for all tasks before products begin.
+void check_pool_with_other_work(const QConvKernels& kernels) {
+  constexpr std::int64_t kTokens = 20, kInputs = 512, kOutputs = 512;
+  std::vector<std::int8_t> weights(kInputs * kOutputs);
+  for (std::int8_t& weight : weights) {
+    if (generator() % 4 == 0) weight = static_cast<std::int8_t>(generator());
+  }
+  const std::vector<float> scales(kOutputs, 0.003f);
+  QuantizedProduct product;
+  product.inputs = kInputs;
+  product.outputs = kOutputs;
+  product.weights = weights.data();
+  product.weight_scales = scales.data();
+  product.input = {0.03f, 100};
+  product.output = {0.05f, 128};
+  const auto packed = kernels.create_product(product);
+  const std::vector<std::uint8_t> input = random_bytes(kTokens * kInputs, false);
+  const std::vector<std::uint8_t> other_input = random_bytes(kTokens * kInputs, false);
+  std::vector<std::uint8_t> expected(kTokens * kOutputs), actual(expected), other(expected);
+  packed->run(input.data(), nullptr, expected.data(), kTokens, ParallelFor());
+  BusyPool pool;
+  const ParallelFor busy(BusyPool::run, &pool);
+  pool.other = [&] { packed->run(other_input.data(), nullptr, other.data(), kTokens, busy); };
+  packed->run(input.data(), nullptr, actual.data(), kTokens, busy);
+  if (actual != expected) {
+    std::fprintf(stderr, "%s: a pool with other work gives other bytes\n", kernels.name);
+    ++failures;
+  }
+}
+
 // Whether what is wrong is said, and nothing else happens.
 void check_errors() {
   const std::vector<std::int8_t> weights(4, 1);
@@ -422,7 +518,10 @@ int main(int argc, char** argv) {
     }
     for (int i = 0; i < kRandomCases; ++i) check(random_case(), kernels);
     const int products = check_products(kernels);
-    std::printf("%s: %d shapes, %d products\n", kernels.name, count + kRandomCases, products);
+    const int sums = check_sums(kernels);
+    check_pool_with_other_work(kernels);
+    std::printf("%s: %d shapes, %d products, %d sums\n", kernels.name, count + kRandomCases,
+                products, sums);
   }
   if (failures > 0) std::fprintf(stderr, "%d failures\n", failures);
   return failures == 0 ? 0 : 1;

@@ -72,12 +72,49 @@ void check(Isa isa, std::int64_t tokens, std::int64_t inputs, std::int64_t outpu
   }
 }
 
+// A pool whose thread, while it waits for the tasks of a run, runs the product of other tokens.
+struct BusyPool {
+  const SparseProduct& product;
+  const std::vector<float>& input;
+  std::vector<float>& output;
+  std::int64_t tokens;
+  bool busy = false;
+
+  static void run(void* pool, ParallelFor::Task task, void* context, std::size_t count) {
+    BusyPool& self = *static_cast<BusyPool*>(pool);
+    for (std::size_t i = 0; i < count; ++i) task(context, i);
+    if (self.busy) return;
+    self.busy = true;
+    self.product.run(self.input.data(), nullptr, self.output.data(), 1, self.tokens,
+                     ParallelFor(run, pool));
+    self.busy = false;
+  }
+};
+
+void check_pool_with_other_work(Isa isa) {
+  constexpr std::int64_t kTokens = 20, kInputs = 300, kOutputs = 200;
+  const std::vector<float> weights = random_values(kInputs * kOutputs, 0.2);
+  const SparseProduct product(ConstantSide::kRight, isa, kInputs, kOutputs, weights.data(),
+                              nullptr, Epilogue());
+  const std::vector<float> input = random_values(kTokens * kInputs, 1);
+  const std::vector<float> other_input = random_values(kTokens * kInputs, 1);
+  std::vector<float> expected(kTokens * kOutputs), actual(expected), other(expected);
+  product.run(input.data(), nullptr, expected.data(), 1, kTokens, ParallelFor());
+  BusyPool pool{product, other_input, other, kTokens};
+  product.run(input.data(), nullptr, actual.data(), 1, kTokens, ParallelFor(BusyPool::run, &pool));
+  if (actual == expected) return;
+  std::fprintf(stderr, "%s: a pool with other work gives other floats\n",
+               std::string(isa_name(isa)).c_str());
+  ++failures;
+}
+
 }  // namespace
 
 int main() {
   const bool all = std::getenv("TACO4J_ISA") == nullptr;
   for (const Isa isa : available_isas()) {
     if (!(all || isa == choose_isa())) continue;
+    check_pool_with_other_work(isa);
     for (const std::int64_t tokens : {1, 2, 3, 8, 15, 16, 17, 33, 197}) {
       for (const std::int64_t inputs : {1, 7, 16, 65}) {
         for (const std::int64_t outputs : {1, 5, 16, 31, 64}) {

@@ -27,7 +27,7 @@ constexpr std::int64_t kFewTasks = 8;
 // What the kernels unroll groups of entries by.
 constexpr int kGroupEntries = 4;
 
-thread_local Scratch task_scratch;
+thread_local Scratch task_scratch;  // no task waits for another
 thread_local Scratch call_scratch;
 
 // A tile, and what the micro-kernels want to know of it.
@@ -137,8 +137,9 @@ class SparseConvF32 final : public SparseConv {
     const std::size_t panels = static_cast<std::size_t>(plan.panels);
     const std::size_t row_parts = static_cast<std::size_t>(plan.row_parts);
     ThreadWatch::Run watched(watch_);
+    ScratchLease scratch(call_scratch);
     float* packed =
-        call_scratch.floats(panel_floats(plan) * panels * static_cast<std::size_t>(tiles));
+        scratch.floats(panel_floats(plan) * panels * static_cast<std::size_t>(tiles));
     for (std::int64_t image = 0; image < batch; ++image) {
       parallel_for(static_cast<std::size_t>(tiles) * panels, [&](std::size_t task) {
         pack(plan, layout->tiles[task / panels], static_cast<int>(task % panels),

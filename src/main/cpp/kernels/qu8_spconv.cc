@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -33,11 +34,12 @@ constexpr std::size_t kMostPlans = 4;
 // threads to share them.
 constexpr std::int64_t kFewTasks = 8;
 
-thread_local Scratch task_scratch;
+thread_local Scratch task_scratch;  // no task waits for another
 thread_local Scratch call_scratch;
 
-// Floats are words as wide.
-std::uint32_t* words(Scratch& scratch, std::size_t count) {
+// Floats are words as wide. Of Scratch or ScratchLease.
+template <typename Memory>
+std::uint32_t* words(Memory& scratch, std::size_t count) {
   return reinterpret_cast<std::uint32_t*>(scratch.floats(count));
 }
 
@@ -116,10 +118,29 @@ bool may_overflow(const std::int8_t* weights, const std::int32_t* bias,
 // two bytes it is a matter of roundings to which it goes, and with any one choice some of the 65536
 // pairs of bytes may go the wrong way; but there are few such pairs, and many choices.
 AddFactors find_add_factors(const QuantizedConv& conv) {
+  constexpr AddFactors kNone{false, 0, 0, 0};
+  const float product_ratio = conv.product.scale / conv.output.scale;
+  const float addend_ratio = conv.residual.scale / conv.output.scale;
+  // What does not saturate must convert to integers.
+  if (!(product_ratio < 1e6f && addend_ratio < 1e6f)) return kNone;
+
+  const float least = -static_cast<float>(conv.output.zero_point);
+  const float most = 255.0f - static_cast<float>(conv.output.zero_point);
   const auto rounded = [&](float x) {
-    const float zero_point = static_cast<float>(conv.output.zero_point);
-    return std::nearbyint(std::min(std::max(x, -zero_point), 255.0f - zero_point));
+    // There are no bits behind the point beside it: halves go to the even neighbour.
+    constexpr float kShift = 0x1.8p23f;
+    return (std::min(std::max(x, least), most) + kShift) - kShift;
   };
+  constexpr int kMostSteps = 12;
+  constexpr float kStep = std::numeric_limits<float>::epsilon() / 2;
+  constexpr float kConstantStep = 0x1p-18f;
+  const auto factors = [&](int product_steps, int addend_steps, int constant_steps) {
+    const float addend = addend_ratio * (1 + kStep * static_cast<float>(addend_steps));
+    return AddFactors{true, product_ratio * (1 + kStep * static_cast<float>(product_steps)), addend,
+                      -addend * static_cast<float>(conv.residual.zero_point) +
+                          kConstantStep * static_cast<float>(constant_steps)};
+  };
+
   struct Pair {
     float product, residual, expected;
   };
@@ -127,49 +148,60 @@ AddFactors find_add_factors(const QuantizedConv& conv) {
     return rounded(std::fma(p.product, f.product, std::fma(p.residual, f.addend, f.constant))) ==
            p.expected;
   };
-  const float product_ratio = conv.product.scale / conv.output.scale;
-  const float addend_ratio = conv.residual.scale / conv.output.scale;
-  const auto factors = [&](int product_steps, int addend_steps, int constant_steps) {
-    constexpr float kStep = std::numeric_limits<float>::epsilon() / 2;
-    constexpr float kConstantStep = 0x1p-18f;
-    const float addend = addend_ratio * (1 + kStep * static_cast<float>(addend_steps));
-    return AddFactors{true, product_ratio * (1 + kStep * static_cast<float>(product_steps)), addend,
-                      -addend * static_cast<float>(conv.residual.zero_point) +
-                          kConstantStep * static_cast<float>(constant_steps)};
-  };
-  // What does not saturate must convert to integers.
-  if (!(product_ratio < 1e6f && addend_ratio < 1e6f)) return {false, 0, 0, 0};
-  std::vector<Pair> close;
-  const AddFactors plain = factors(0, 0, 0);
+  // Other factors move a result by less than this: terms of up to 255 ratios by as many steps, and
+  // by some roundings. They may be large and their sum small.
+  const float close =
+      1e-3f + 255.0f * (product_ratio + addend_ratio) * kStep * (kMostSteps + 4.0f);
+  std::vector<float> expected(65536);  // [product, residual]
+  std::vector<Pair> hard;
   for (int c = 0; c < 256; ++c) {
     const float product = static_cast<float>(c - conv.product.zero_point);
     for (int z = 0; z < 256; ++z) {
       const float residual = static_cast<float>(z - conv.residual.zero_point);
       const float sum = product * conv.product.scale + residual * conv.residual.scale;
       const float exact = sum / conv.output.scale;
-      const Pair pair{product, static_cast<float>(z), rounded(exact)};
-      // Other factors move a result by less than this.
-      constexpr float kClose = 1e-3f;
-      if (rounded(exact - kClose) != rounded(exact + kClose)) {
-        close.push_back(pair);
-      } else if (!agrees(plain, pair)) {
-        return {false, 0, 0, 0};
+      const float nearest = rounded(exact);
+      expected[static_cast<std::size_t>(c * 256 + z)] = nearest;
+      if (rounded(exact - close) != rounded(exact + close)) {
+        hard.push_back({product, static_cast<float>(z), nearest});
       }
     }
   }
+  const auto refused_by = [&](const AddFactors& candidate) -> std::optional<Pair> {
+    for (int z = 0; z < 256; ++z) {
+      for (int c = 0; c < 256; ++c) {
+        const Pair pair{static_cast<float>(c - conv.product.zero_point), static_cast<float>(z),
+                        expected[static_cast<std::size_t>(c * 256 + z)]};
+        if (!agrees(candidate, pair)) return pair;
+      }
+    }
+    return std::nullopt;
+  };
+
+  // All pairs are looked at for candidates that the hard ones let pass, which is the first of them
+  // unless scales are extreme.
+  int looks_left = 4;
   for (const int k : {0, 1, -1, 2, -2, 3, -3, 4, -4}) {
-    for (int i = -12; i <= 12; ++i) {
-      for (int j = -12; j <= 12; ++j) {
-        const AddFactors candidate = factors(i, j, k);
+    for (int i = 0; i <= 2 * kMostSteps; ++i) {
+      for (int j = 0; j <= 2 * kMostSteps; ++j) {
+        // 0, 1, -1, 2, -2 ...
+        const auto steps = [](int n) { return n % 2 == 0 ? -n / 2 : (n + 1) / 2; };
+        const AddFactors candidate = factors(steps(i), steps(j), k);
         // The pair that refused one candidate will refuse many.
-        const auto refused = std::find_if(close.begin(), close.end(),
+        const auto refused = std::find_if(hard.begin(), hard.end(),
                                           [&](const Pair& p) { return !agrees(candidate, p); });
-        if (refused == close.end()) return candidate;
-        std::swap(*refused, close.front());
+        if (refused != hard.end()) {
+          std::swap(*refused, hard.front());
+          continue;
+        }
+        const std::optional<Pair> pair = refused_by(candidate);
+        if (!pair) return candidate;
+        if (--looks_left == 0) return kNone;
+        hard.insert(hard.begin(), *pair);
       }
     }
   }
-  return {false, 0, 0, 0};
+  return kNone;
 }
 
 Grid grid_of(const Quantization& q) { return {q.scale, static_cast<float>(q.zero_point)}; }
@@ -216,7 +248,10 @@ ByteTile byte_tile_of(const Tiling& t, const ConvShape& shape, int lanes, int in
       if (source[lane] < 0) continue;
       vector.lanes |= 1u << lane;
       const std::int64_t of_lane_0 = source[lane] - lane * shape.stride_width;
-      if (vector.runs == 0 || tile.pack_runs.back().source != of_lane_0) {
+      // Lanes of a run follow one another, as some instruction sets load them: a row of the image
+      // may end and the next begin behind padding with the same distance from their lanes.
+      const bool follows = vector.runs > 0 && lane > 0 && source[lane - 1] >= 0;
+      if (!follows || tile.pack_runs.back().source != of_lane_0) {
         tile.pack_runs.push_back({of_lane_0, 0});
         ++vector.runs;
       }
@@ -314,7 +349,9 @@ class SparseQConvVector final : public SparseQConv {
     }
     const std::size_t panels = static_cast<std::size_t>(plan.panels);
     const std::size_t row_parts = static_cast<std::size_t>(plan.row_parts);
-    std::uint32_t* packed = words(call_scratch, panel_words(plan) * panels * static_cast<std::size_t>(tiles));
+    ScratchLease scratch(call_scratch);
+    std::uint32_t* packed =
+        words(scratch, panel_words(plan) * panels * static_cast<std::size_t>(tiles));
     ThreadWatch::Run watched(watch_);
     for (std::int64_t image = 0; image < batch; ++image) {
       parallel_for(static_cast<std::size_t>(tiles) * panels, [&](std::size_t task) {
@@ -509,7 +546,8 @@ class SparseQProductVector final : public SparseQProduct {
       });
       return;
     }
-    std::uint32_t* packed = words(call_scratch, panel_words(plan) * panels * tiles);
+    ScratchLease scratch(call_scratch);
+    std::uint32_t* packed = words(scratch, panel_words(plan) * panels * tiles);
     parallel_for(tiles * panels, [&](std::size_t task) {
       pack(plan, task / panels, task % panels, tokens, input, packed + task * panel_words(plan));
     });

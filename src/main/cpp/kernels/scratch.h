@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 namespace taco4j {
 
@@ -24,13 +25,44 @@ class Scratch {
   }
 
   Scratch() = default;
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
+  Scratch(Scratch&& other) noexcept { swap(other); }
+  Scratch& operator=(Scratch&& other) noexcept {
+    swap(other);
+    return *this;
+  }
   ~Scratch() { std::free(data_); }
 
+  std::size_t count() const { return count_; }
+
  private:
+  void swap(Scratch& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+  }
+
   float* data_ = nullptr;
   std::size_t count_ = 0;
+};
+
+// A thread's scratch memory for as long as a call that waits for others: a pool may run another call
+// on this thread meanwhile, which then finds none and takes its own.
+class ScratchLease {
+ public:
+  explicit ScratchLease(Scratch& of_thread)
+      : of_thread_(of_thread), scratch_(std::move(of_thread)) {}
+  // The larger of two is kept.
+  ~ScratchLease() {
+    if (scratch_.count() > of_thread_.count()) of_thread_ = std::move(scratch_);
+  }
+  ScratchLease(const ScratchLease&) = delete;
+  ScratchLease& operator=(const ScratchLease&) = delete;
+
+  // What an earlier call for this lease returned is not valid any more.
+  float* floats(std::size_t count) { return scratch_.floats(count); }
+
+ private:
+  Scratch& of_thread_;
+  Scratch scratch_;
 };
 
 }  // namespace taco4j

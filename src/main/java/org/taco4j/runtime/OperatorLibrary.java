@@ -35,7 +35,8 @@ import org.taco4j.common.TacoException;
  * for them.
  *
  * <p>The environment variable {@code TACO4J_ISA} ({@code scalar}, {@code avx2}, {@code avx512},
- * {@code neon}) names other kernels than the best ones of the processor.
+ * {@code neon}; for integers also {@code avxvnni}, {@code avx512vnni}, {@code avx512vbmi2}, {@code
+ * neondot}) names other kernels than the best ones of the processor.
  */
 public final class OperatorLibrary {
   private OperatorLibrary() {}

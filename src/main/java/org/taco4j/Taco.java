@@ -325,6 +325,7 @@ public final class Taco {
   public static EvalResult evaluate(EvalRequest request, Progress progress) {
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
+    SparseRuntime.noteMissingLibrary(model, notices);
     ModelInput input = ModelInput.of(model);
     Preprocessing preprocessing = request.preprocessing().resolve(model, input);
     progress.message("preprocessing: " + preprocessing.describe());
@@ -394,15 +395,34 @@ public final class Taco {
   }
 
   /**
+   * Latencies of two models; the first eight as in {@link LatencyComparison}.
+   *
+   * @param notices about models that ran in another way than they were made for
+   */
+  public record BenchResult(
+      LatencyComparison.Percentiles dense,
+      LatencyComparison.Percentiles compressed,
+      double ratio,
+      double ratioLow,
+      double ratioHigh,
+      int pairs,
+      int threads,
+      int batch,
+      List<Notice> notices) {}
+
+  /**
    * Compares the latency of two models in one process, in turns: {@code dense} first.
    *
    * @param batch images in a run
    * @param seconds about how long to measure
    */
-  public static LatencyComparison bench(
+  public static BenchResult bench(
       Path dense, Path compressed, int threads, int batch, double seconds) {
+    Notices notices = new Notices();
     OnnxModel denseModel = OnnxModel.read(dense);
     OnnxModel compressedModel = OnnxModel.read(compressed);
+    SparseRuntime.noteMissingLibrary(denseModel, notices);
+    SparseRuntime.noteMissingLibrary(compressedModel, notices);
     ModelInput denseInput = ModelInput.of(denseModel);
     ModelInput compressedInput = ModelInput.of(compressedModel);
     long[] shape = imageShape(denseModel, denseInput);
@@ -423,8 +443,19 @@ public final class Taco {
     }
     try (Session a = Session.open(dense, threads);
         Session b = Session.open(compressed, threads)) {
-      return LatencyComparison.measure(
-          a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
+      LatencyComparison result =
+          LatencyComparison.measure(
+              a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
+      return new BenchResult(
+          result.dense(),
+          result.compressed(),
+          result.ratio(),
+          result.ratioLow(),
+          result.ratioHigh(),
+          result.pairs(),
+          result.threads(),
+          result.batch(),
+          notices.list());
     }
   }
 

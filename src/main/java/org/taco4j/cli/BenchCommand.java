@@ -81,7 +81,7 @@ final class BenchCommand implements Callable<Integer> {
           spec.args().getFirst(),
           "name two models, MODEL and --against=DENSE, or --calibrate-ops");
     }
-    LatencyComparison result = Taco.bench(against, model, threads, batch, seconds);
+    Taco.BenchResult result = Taco.bench(against, model, threads, batch, seconds);
     if (result.batch() != batch) {
       spec.commandLine()
           .getErr()

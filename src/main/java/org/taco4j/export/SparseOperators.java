@@ -197,7 +197,7 @@ public final class SparseOperators {
     // An addition may repeat either operand; the operator repeats the other one only.
     return index.isDynamic(other)
             && !other.equals(tensor)
-            && new SymbolicShapes(index).areSame(tensor, other)
+            && new SymbolicShapes(index).isWhole(tensor, other)
         ? other
         : null;
   }

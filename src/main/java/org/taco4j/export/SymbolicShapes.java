@@ -59,7 +59,7 @@ final class SymbolicShapes {
    * Whether two tensors have the same shape whatever is fed. Batches, the first dimension, count as
    * the same where neither is a number.
    */
-  boolean areSame(String first, String second) {
+  private boolean areSame(String first, String second) {
     List<String> a = shape(first);
     List<String> b = shape(second);
     if (a == null || b == null || a.isEmpty() || a.size() != b.size()) {
@@ -68,6 +68,32 @@ final class SymbolicShapes {
     boolean batch =
         a.getFirst().equals(b.getFirst()) || !(isNumber(a.getFirst()) || isNumber(b.getFirst()));
     return batch && a.subList(1, a.size()).equals(b.subList(1, b.size()));
+  }
+
+  /**
+   * Whether an addition can be trusted not to repeat its first operand. So it is where both have
+   * the same shape, or the first one's is known and the other's is not: sizes above 1 are never
+   * repeated. Where nothing at all is known of the first, behind Reshape with computed sizes, it is
+   * taken for whole in models of one image size, in which attention ends so; not in others.
+   */
+  boolean isWhole(String first, String second) {
+    List<String> a = shape(first);
+    List<String> b = shape(second);
+    if (a == null) {
+      return hasOneImageSize();
+    }
+    boolean large =
+        a.size() > 1
+            && a.subList(1, a.size()).stream().allMatch(dim -> isNumber(dim) && !dim.equals("1"));
+    return areSame(first, second) || (b == null && large);
+  }
+
+  /** Whether all inputs have known shapes, but for the batch. */
+  private boolean hasOneImageSize() {
+    return index.graph().getInputList().stream()
+        .map(input -> declared(input.getName()))
+        .allMatch(
+            dims -> dims != null && (dims.isEmpty() || areNumbers(dims.subList(1, dims.size()))));
   }
 
   private @Nullable List<String> shape(String tensor) {
@@ -128,6 +154,14 @@ final class SymbolicShapes {
     if (Operators.POOLS.contains(operator) && x != null) {
       List<Long> kernel = Nodes.integers(node, "kernel_shape");
       return kernel == null ? null : windows(node, x, x.get(1), kernel);
+    }
+    if (Operators.REDUCTIONS.contains(operator) && x != null && !x.isEmpty()) {
+      // Which axes are left is not looked at, but that it is not what came in.
+      List<String> reduced = new ArrayList<>(List.of(x.getFirst()));
+      while (reduced.size() < x.size() && Nodes.integer(node, "keepdims", 1) != 0) {
+        reduced.add(unknown(node.getOutput(0), reduced.size()));
+      }
+      return reduced;
     }
     if (Operators.GLOBAL_POOLS.contains(operator) && x != null) {
       List<String> pooled = new ArrayList<>(x.subList(0, 2));

@@ -54,6 +54,8 @@ final class NoticeGroups {
           "Layers that stay dense",
           "weights-not-packed",
           "Weights that stay as they are",
+          "operators-without-library",
+          "Models that ran without their operators",
           "operators-not-used",
           "No layer is faster with sparse operators",
           "layer-left-float",

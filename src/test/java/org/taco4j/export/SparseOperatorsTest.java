@@ -318,8 +318,8 @@ class SparseOperatorsTest {
             Map.entry("imagenet-mobilenetv2", 10L),
             Map.entry("cifar10-resnet56", 27L),
             Map.entry("imagenet-deit-tiny", 24L),
-            Map.entry("cifar10-vit", -1L),
-            Map.entry("cifar10-vit-robust", -1L),
+            Map.entry("cifar10-vit", 12L),
+            Map.entry("cifar10-vit-robust", 12L),
             Map.entry("cifar100-mobilenetv3small", 6L))
         .map(
             entry ->

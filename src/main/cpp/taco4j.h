@@ -107,7 +107,8 @@ typedef struct taco4j_quantization {
   uint8_t zero_point;
 } taco4j_quantization;
 
-/* A convolution of bytes, in the terms of ONNX's QLinearConv, whose results it gives to the bit. */
+/* A convolution of bytes, in the terms of ONNX's QLinearConv, whose results it gives to the bit.
+ * (ONNX Runtime itself may saturate sums of two products in 16 bits on x86 without VNNI.) */
 typedef struct taco4j_qconv_options {
   size_t struct_size;       /* sizeof(taco4j_qconv_options) */
   taco4j_conv_options conv; /* without an activation: where results saturate is that */

@@ -13,7 +13,9 @@ import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.function.Predicate;
+import java.util.function.ToDoubleBiFunction;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.bench.OperatorPlan;
 import org.taco4j.bench.Scores;
 import org.taco4j.calibrate.ActivationRange;
 import org.taco4j.calibrate.ActivationRanges;
@@ -70,16 +72,22 @@ final class IntegerActivations {
   private final Workers workers;
   private final Optional<Layer> classifier;
   private final boolean sparse;
+  private final ToDoubleBiFunction<OnnxModel, OnnxModel> ratio;
+
+  /** Tensors that are 0 on all calibration images, as far as they have been looked at. */
+  private final Set<String> empty = new LinkedHashSet<>();
 
   private IntegerActivations(
       OnnxModel model,
       boolean sparse,
+      ToDoubleBiFunction<OnnxModel, OnnxModel> ratio,
       List<RangeMethod> methods,
       ImageBatches images,
       ImageBatches sample,
       Workers workers) {
     this.model = model;
     this.sparse = sparse;
+    this.ratio = ratio;
     this.methods = methods;
     this.images = images;
     this.sample = sample;
@@ -154,6 +162,8 @@ final class IntegerActivations {
    * @param chosen the layers that may multiply integers
    * @param images calibration images, for ranges
    * @param sample some of them, for scores
+   * @param ratio how many times faster the second of two whole models is; asked only where a recipe
+   *     is for the operator library
    */
   static Result apply(
       Recipe recipe,
@@ -162,11 +172,13 @@ final class IntegerActivations {
       ImageBatches images,
       ImageBatches sample,
       Workers workers,
-      Notices notices) {
+      ToDoubleBiFunction<OnnxModel, OnnxModel> ratio,
+      Notices notices,
+      Progress progress) {
     List<RangeMethod> methods = methods(Objects.requireNonNull(recipe.activationRange()));
-    return new IntegerActivations(
-            model, SparseRuntime.TACO4J.equals(recipe.runtime()), methods, images, sample, workers)
-        .apply(chosen, notices);
+    boolean sparse = SparseRuntime.TACO4J.equals(recipe.runtime());
+    return new IntegerActivations(model, sparse, ratio, methods, images, sample, workers)
+        .apply(chosen, notices, progress);
   }
 
   /**
@@ -181,26 +193,54 @@ final class IntegerActivations {
       Map<String, ActivationRange> ranges,
       double distance) {}
 
-  private Result apply(Predicate<Layer> chosen, Notices notices) {
+  private Result apply(Predicate<Layer> chosen, Notices notices, Progress progress) {
     Set<String> names = new LinkedHashSet<>();
     LayerDiscovery.discover(model).stream()
         .filter(chosen)
         .forEach(layer -> names.add(layer.name()));
     Scores scores = Scores.of(model, sample, workers);
-    Candidate best = best(names, scores);
+    Candidate best = best(names, scores, methods, sparse);
     Map<String, Double> alone = new LinkedHashMap<>();
     if (best.distance() > MUCH_MOVED) {
       alone = distances(names, best.method());
       alone.values().removeIf(distance -> distance <= MUCH_MOVED);
       Set<String> rest = new LinkedHashSet<>(names);
       rest.removeAll(alone.keySet());
-      Candidate without = alone.isEmpty() ? best : best(rest, scores);
+      Candidate without = alone.isEmpty() ? best : best(rest, scores, methods, sparse);
       if (without.distance() < WORTH_FLOATS * best.distance()) {
         best = without;
         names.retainAll(rest);
       } else {
         alone.clear();
       }
+    }
+    Double gain = null;
+    if (best.model().hasSparseOperators()) {
+      progress.stage("comparing integer operators", 0);
+      Candidate plain = best(names, scores, List.of(best.method()), false);
+      gain = ratio.applyAsDouble(plain.model(), best.model());
+      String than =
+          String.format(
+              Locale.ROOT,
+              "with the library's integer operators the whole model is %.2f times as fast as with"
+                  + " those of ONNX",
+              gain);
+      if (gain < OperatorPlan.NOTABLE) {
+        best = plain;
+        notices.add("operators-not-used", model.source(), than + ", which it gets", gain);
+      } else {
+        progress.message(than);
+      }
+    } else if (sparse) {
+      notices.add(
+          "operators-not-used",
+          model.source(),
+          String.format(
+              Locale.ROOT,
+              "no layer that multiplies integers has %.0f %% empty blocks of four weights, from which"
+                  + " on operators of the library may gain",
+              100 * SPARSE_FROM),
+          0);
     }
     Map<String, String> floats = new LinkedHashMap<>(best.outcome().floats());
     alone.forEach(
@@ -230,6 +270,7 @@ final class IntegerActivations {
             best.method().toString(),
             best.distance(),
             null,
+            gain,
             best.ranges().values().stream().map(IntegerActivations::report).toList(),
             layers));
   }
@@ -261,18 +302,34 @@ final class IntegerActivations {
     return work;
   }
 
-  private IntegerOperators plan(OnnxModel work, Set<String> names) {
+  private IntegerOperators plan(OnnxModel work, Set<String> names, boolean withLibrary) {
     return IntegerOperators.plan(
         work,
         layer -> names.contains(layer.name()),
-        sparse ? IntegerOperators.sparserThan(work, SPARSE_FROM) : layer -> false);
+        withLibrary ? IntegerOperators.sparserThan(work, SPARSE_FROM) : layer -> false,
+        empty);
+  }
+
+  /** Takes down which tensors are always 0; gives whether there are new ones. */
+  private boolean findEmpty(ActivationRanges measured) {
+    boolean found = false;
+    for (ActivationRange range : measured.by(RangeMethod.MIN_MAX).values()) {
+      found |= range.isEmpty() && empty.add(range.tensor());
+    }
+    return found;
   }
 
   /** These layers with integers, by the method of ranges that moves the scores least. */
-  private Candidate best(Set<String> names, Scores scores) {
+  private Candidate best(
+      Set<String> names, Scores scores, List<RangeMethod> methods, boolean withLibrary) {
     OnnxModel work = withIntegerWeights(names);
-    IntegerOperators plan = plan(work, names);
+    IntegerOperators plan = plan(work, names, withLibrary);
     ActivationRanges measured = ActivationRanges.measure(work, plan.tensors(), images, workers);
+    while (findEmpty(measured)) {
+      // What stays float for it may need other ranges.
+      plan = plan(work, names, withLibrary);
+      measured = ActivationRanges.measure(work, plan.tensors(), images, workers);
+    }
     Map<RangeMethod, Candidate> candidates = new EnumMap<>(RangeMethod.class);
     for (RangeMethod method : methods) {
       Map<String, ActivationRange> ranges = measured.by(method);
@@ -281,9 +338,29 @@ final class IntegerActivations {
       double distance = scores.distance(Scores.of(integers, sample, workers));
       candidates.put(method, new Candidate(integers, outcome, method, ranges, distance));
     }
-    return candidates.values().stream()
-        .reduce((a, b) -> b.distance() < a.distance() ? b : a)
-        .orElseThrow();
+    Map<RangeMethod, Double> distances = new EnumMap<>(RangeMethod.class);
+    candidates.forEach((method, candidate) -> distances.put(method, candidate.distance()));
+    return Objects.requireNonNull(candidates.get(nearest(model.source(), distances)));
+  }
+
+  /**
+   * The method with the least distance, the first of those that have it.
+   *
+   * @throws TacoException of kind NUMERICAL where all are NaN
+   */
+  static RangeMethod nearest(String model, Map<RangeMethod, Double> distances) {
+    // NaN is the largest in this order.
+    Map.Entry<RangeMethod, Double> least =
+        distances.entrySet().stream().min(Map.Entry.comparingByValue()).orElseThrow();
+    if (least.getValue().isNaN()) {
+      throw TacoException.numerical(
+          model
+              + ": with 8-bit activations its scores on calibration images are NaN, by any of the"
+              + " ranges "
+              + distances.keySet()
+              + "; keep layers float with --exclude, or leave out --activation-bits");
+    }
+    return least.getKey();
   }
 
   /** How far each layer alone moves the scores. */
@@ -291,16 +368,20 @@ final class IntegerActivations {
     OnnxModel work = withIntegerWeights(names);
     Scores scores = Scores.of(work, sample, workers);
     Map<String, IntegerOperators> plans = new LinkedHashMap<>();
-    Set<String> tensors = new LinkedHashSet<>();
-    for (String name : names) {
-      IntegerOperators plan = plan(work, Set.of(name));
-      if (!plan.tensors().isEmpty()) {
-        plans.put(name, plan);
-        tensors.addAll(plan.tensors());
+    ActivationRanges measured;
+    do {
+      plans.clear();
+      Set<String> tensors = new LinkedHashSet<>();
+      for (String name : names) {
+        IntegerOperators plan = plan(work, Set.of(name), sparse);
+        if (!plan.tensors().isEmpty()) {
+          plans.put(name, plan);
+          tensors.addAll(plan.tensors());
+        }
       }
-    }
-    Map<String, ActivationRange> ranges =
-        ActivationRanges.measure(work, tensors, images, workers).by(method);
+      measured = ActivationRanges.measure(work, tensors, images, workers);
+    } while (findEmpty(measured));
+    Map<String, ActivationRange> ranges = measured.by(method);
     Map<String, Double> distances = new LinkedHashMap<>();
     plans.forEach(
         (name, plan) -> {
@@ -325,14 +406,16 @@ final class IntegerActivations {
 
   private void note(
       Candidate best, Set<String> rounded, Map<String, String> floats, Notices notices) {
+    for (String tensor : empty) {
+      notices.add(
+          "activation-range-empty",
+          tensor,
+          "is 0 on all calibration images, which tells no range: the layers that read or write it"
+              + " multiply floats",
+          0);
+    }
     for (ActivationRange range : best.ranges().values()) {
-      if (range.isEmpty()) {
-        notices.add(
-            "activation-range-empty",
-            range.tensor(),
-            "is 0 on all calibration images, and so always 0 in 8 bits",
-            0);
-      } else if (range.clipped() > MUCH_CLIPPED) {
+      if (range.clipped() > MUCH_CLIPPED) {
         notices.add(
             "activations-clipped",
             range.tensor(),
@@ -370,6 +453,7 @@ final class IntegerActivations {
         report.range(),
         report.scoreDistance(),
         floatActivations,
+        report.libraryRatio(),
         report.ranges(),
         report.layers());
   }

@@ -65,6 +65,28 @@ final class SparseRuntime {
     return operators;
   }
 
+  /** The operators that layers have become by 8-bit activations, by name, for the report. */
+  static Map<String, RunReport.Operator> reports(RunReport.Activations activations) {
+    Map<String, RunReport.Operator> operators = new HashMap<>();
+    for (RunReport.IntegerLayer layer : activations.layers()) {
+      operators.put(
+          layer.name(), new RunReport.Operator(layer.operator(), null, null, layer.whyFloat()));
+    }
+    return operators;
+  }
+
+  /** Notes that a model with operators of the library runs without them here. */
+  static void noteMissingLibrary(OnnxModel model, Notices notices) {
+    if (model.hasSparseOperators() && !OperatorLibrary.isAvailable()) {
+      notices.add(
+          "operators-without-library",
+          model.source(),
+          "has operators of the library, of which there is none for this platform: it computes the"
+              + " same with ordinary ones, and its times are those of these",
+          1);
+    }
+  }
+
   /**
    * What measured times depend on here.
    *

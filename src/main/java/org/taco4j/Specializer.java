@@ -315,6 +315,8 @@ final class Specializer {
     OnnxModel floatActivations = compressed;
     RunReport.Activations activations = null;
     double rangeSeconds = 0;
+    OperatorPlan.Use use = new OperatorPlan.Use(input, imageShape, LATENCY_THREADS, 1);
+    Map<String, RunReport.Operator> operators = Map.of();
     if (recipe.activationBits() != null) {
       long rangeStart = System.nanoTime();
       log.stage("ranges of activations", 0);
@@ -329,9 +331,12 @@ final class Specializer {
                       data.calibration(),
                       IntegerActivations.sampleSize(data.calibration().size()))),
               workers,
-              notices);
+              (first, second) -> OperatorPlan.ratio(first, second, use),
+              notices,
+              log.progress());
       compressed = integers.model();
       activations = integers.report();
+      operators = SparseRuntime.reports(activations);
       rangeSeconds = secondsSince(rangeStart);
     }
 
@@ -341,10 +346,8 @@ final class Specializer {
     compressed.setMetadata("taco4j.version", Taco.version());
     compressed.setMetadata("taco4j.source.sha256", sourceSha256);
     compressed.setMetadata(Recipe.METADATA_KEY, recipe.forProvenance().toYaml());
-    Map<String, RunReport.Operator> operators = Map.of();
     // Layers that multiply integers have got their operators by now.
     if (isForOperatorLibrary() && activations == null) {
-      OperatorPlan.Use use = new OperatorPlan.Use(input, imageShape, LATENCY_THREADS, 1);
       OperatorPlan.Result rewritten =
           SparseRuntime.rewrite(compressed, use, notices, log.progress());
       log.write(rewritten.rewritten() + " layers rewritten to sparse operators");

@@ -1,5 +1,6 @@
 package org.taco4j;
 
+import com.fasterxml.jackson.annotation.JsonUnwrapped;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -328,6 +329,7 @@ public final class Taco {
   public static EvalResult evaluate(EvalRequest request, Progress progress) {
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
+    SparseRuntime.noteMissingLibrary(model, notices);
     ModelInput input = ModelInput.of(model);
     Preprocessing preprocessing = request.preprocessing().resolve(model, input);
     progress.message("preprocessing: " + preprocessing.describe());
@@ -397,15 +399,26 @@ public final class Taco {
   }
 
   /**
+   * Latencies of two models.
+   *
+   * @param latency its components stand in the JSON themselves
+   * @param notices about models that ran in another way than they were made for
+   */
+  public record BenchResult(@JsonUnwrapped LatencyComparison latency, List<Notice> notices) {}
+
+  /**
    * Compares the latency of two models in one process, in turns: {@code dense} first.
    *
    * @param batch images in a run
    * @param seconds about how long to measure
    */
-  public static LatencyComparison bench(
+  public static BenchResult bench(
       Path dense, Path compressed, int threads, int batch, double seconds) {
+    Notices notices = new Notices();
     OnnxModel denseModel = OnnxModel.read(dense);
     OnnxModel compressedModel = OnnxModel.read(compressed);
+    SparseRuntime.noteMissingLibrary(denseModel, notices);
+    SparseRuntime.noteMissingLibrary(compressedModel, notices);
     ModelInput denseInput = ModelInput.of(denseModel);
     ModelInput compressedInput = ModelInput.of(compressedModel);
     long[] shape = imageShape(denseModel, denseInput);
@@ -426,8 +439,10 @@ public final class Taco {
     }
     try (Session a = Session.open(dense, threads);
         Session b = Session.open(compressed, threads)) {
-      return LatencyComparison.measure(
-          a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
+      LatencyComparison result =
+          LatencyComparison.measure(
+              a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
+      return new BenchResult(result, notices.list());
     }
   }
 

@@ -43,7 +43,7 @@ public final class OperatorPlan {
   private static final int COMPARISON_PAIRS = 300;
 
   /** A whole model that is faster by less than that is not faster. */
-  private static final double NOTABLE = 1.02;
+  public static final double NOTABLE = 1.02;
 
   private OperatorPlan() {}
 
@@ -227,7 +227,7 @@ public final class OperatorPlan {
   }
 
   /** How many times faster the second model is, by the fastest quarter of the runs of both. */
-  private static double ratio(OnnxModel first, OnnxModel second, Use use) {
+  public static double ratio(OnnxModel first, OnnxModel second, Use use) {
     try (Session a = Session.open(first, use.threads());
         Session b = Session.open(second, use.threads())) {
       double[][] millis =

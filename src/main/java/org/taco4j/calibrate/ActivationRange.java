@@ -54,7 +54,7 @@ public record ActivationRange(
         clipped);
   }
 
-  /** Whether the tensor is always 0: there is nothing to quantise. */
+  /** Whether the tensor was always 0: what else it may hold is not known. */
   public boolean isEmpty() {
     return minimum == maximum;
   }

@@ -81,25 +81,26 @@ final class BenchCommand implements Callable<Integer> {
           spec.args().getFirst(),
           "name two models, MODEL and --against=DENSE, or --calibrate-ops");
     }
-    LatencyComparison result = Taco.bench(against, model, threads, batch, seconds);
-    if (result.batch() != batch) {
+    Taco.BenchResult result = Taco.bench(against, model, threads, batch, seconds);
+    LatencyComparison latency = result.latency();
+    if (latency.batch() != batch) {
       spec.commandLine()
           .getErr()
           .println(
-              "note: a model's batch is fixed: both run " + result.batch() + " images at once");
+              "note: a model's batch is fixed: both run " + latency.batch() + " images at once");
     }
     if (json) {
       out.print(ReportFiles.toJson(result));
     } else {
       out.printf("%-12s %10s %10s %10s   milliseconds%n", "", "p50", "p90", "p99");
-      row(out, "dense", result.dense());
-      row(out, "compressed", result.compressed());
+      row(out, "dense", latency.dense());
+      row(out, "compressed", latency.compressed());
       out.printf(
           Locale.ROOT,
           "%s, batch %d, %d thread(s)%n",
-          ratio(result),
-          result.batch(),
-          result.threads());
+          ratio(latency),
+          latency.batch(),
+          latency.threads());
     }
     out.flush();
     return 0;

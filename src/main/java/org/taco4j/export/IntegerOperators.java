@@ -14,6 +14,7 @@ import java.util.Optional;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.function.Predicate;
+import java.util.stream.Stream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.ActivationRange;
 import org.taco4j.common.TacoException;
@@ -123,6 +124,7 @@ public final class IntegerOperators {
 
   private final OnnxModel model;
   private final GraphIndex index;
+  private final Set<String> empty;
   private final Map<String, String> floats = new LinkedHashMap<>();
 
   /** By the index of its last node. */
@@ -138,8 +140,9 @@ public final class IntegerOperators {
   /** For each tensor that is 8 bits: the tensor on whose grid it is. */
   private final Map<String, String> grids = new HashMap<>();
 
-  private IntegerOperators(OnnxModel model) {
+  private IntegerOperators(OnnxModel model, Set<String> empty) {
     this.model = model;
+    this.empty = empty;
     this.index = model.index();
   }
 
@@ -148,18 +151,26 @@ public final class IntegerOperators {
     return layer -> IntegerWeights.of(model, layer).emptyBlocks() >= share;
   }
 
+  /** {@link #plan(OnnxModel, Predicate, Predicate, Set)} where no range is empty. */
+  public static IntegerOperators plan(
+      OnnxModel model, Predicate<Layer> chosen, Predicate<Layer> sparse) {
+    return plan(model, chosen, sparse, Set.of());
+  }
+
   /**
    * What can be rewritten, and how.
    *
    * @param model not changed
    * @param chosen the layers to rewrite, as far as their weights are 8 bits
    * @param sparse which of them become {@code taco4j} operators
+   * @param empty tensors whose range is empty ({@link ActivationRange#isEmpty}), which become no
+   *     integers: there is no telling what a code other than that of 0 stands for
    * @throws TacoException of kind MODEL for an opset before 13
    */
   public static IntegerOperators plan(
-      OnnxModel model, Predicate<Layer> chosen, Predicate<Layer> sparse) {
+      OnnxModel model, Predicate<Layer> chosen, Predicate<Layer> sparse, Set<String> empty) {
     WeightQuantization.requireOpset(model);
-    IntegerOperators plan = new IntegerOperators(model);
+    IntegerOperators plan = new IntegerOperators(model, Set.copyOf(empty));
     plan.findLayers(chosen, sparse);
     plan.findWanted();
     plan.findGrids();
@@ -243,7 +254,7 @@ public final class IntegerOperators {
       activation = convolution ? saturation(tensor) : FusedActivation.after(index, tensor);
       nodes.addAll(activation.nodes());
     }
-    claim(
+    Step step =
         new Step(
             nodes,
             layer,
@@ -252,7 +263,24 @@ public final class IntegerOperators {
             sum,
             residual,
             activation,
-            activation.output()));
+            activation.output());
+    Optional<String> zero = quantised(step).filter(empty::contains).findFirst();
+    if (zero.isPresent()) {
+      floats.put(
+          layer.name(),
+          "'" + zero.get() + "' is 0 on all calibration images, which tells no range");
+    } else {
+      claim(step);
+    }
+  }
+
+  /** The tensors that a layer needs as 8 bits. */
+  private static Stream<String> quantised(Step step) {
+    Stream<String> tensors = step.inputs().stream();
+    if (step.form() == Form.SPARSE_CONVOLUTION && step.residual() != null) {
+      tensors = Stream.concat(tensors, Stream.of(step.residual(), step.sum()));
+    }
+    return step.givesBytes() ? Stream.concat(tensors, Stream.of(step.output())) : tensors;
   }
 
   private void claim(Step step) {
@@ -316,7 +344,7 @@ public final class IntegerOperators {
         }
       } else if (isArithmetic(node) && grids.keySet().containsAll(node.getInputList())) {
         FusedActivation activation = saturation(node.getOutput(0));
-        if (wanted.contains(activation.output())) {
+        if (wanted.contains(activation.output()) && !empty.contains(activation.output())) {
           Set<Integer> nodes = new TreeSet<>(activation.nodes());
           nodes.add(i);
           claim(
@@ -370,6 +398,7 @@ public final class IntegerOperators {
       if (step.form() == Form.SPARSE_MATRIX_TO_FLOAT
           && step.residual() == null
           && cuts(step.activation())
+          && !empty.contains(step.output())
           && onlyBytesWanted(step.output())) {
         entry.setValue(
             new Step(
@@ -491,13 +520,18 @@ public final class IntegerOperators {
     Map<String, String> operators = graph.write(work);
     target.adopt(work);
     Map<String, String> rewritten = new LinkedHashMap<>();
+    Map<String, String> reasons = new LinkedHashMap<>();
     for (Layer layer : LayerDiscovery.discover(model)) {
       String operator = operators.get(layer.name());
+      String reason = floats.get(layer.name());
       if (operator != null) {
         rewritten.put(layer.name(), operator);
       }
+      if (reason != null) {
+        reasons.put(layer.name(), reason);
+      }
     }
-    return new Outcome(rewritten, Collections.unmodifiableMap(floats));
+    return new Outcome(rewritten, Collections.unmodifiableMap(reasons));
   }
 
   /**

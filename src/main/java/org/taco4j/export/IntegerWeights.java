@@ -79,10 +79,19 @@ record IntegerWeights(List<Long> dims, byte[] codes, float[] scales) {
     }
     float[] stored = TensorData.floats(scale);
     float[] scales = new float[layer.rows() * layer.groups()];
+    byte[] codes = seen.getRawData().toByteArray();
+    int inner = layer.opType().equals("Conv") ? codes.length / scales.length : 1;
     for (int row = 0; row < scales.length; row++) {
       scales[row] = stored[stored.length == 1 ? 0 : row];
+      if (scales[row] == 0) {
+        // Zeros in any step; by a step of 0 no bias can be divided.
+        scales[row] = 1;
+        for (int i = 0; i < codes.length; i++) {
+          codes[i] = i / inner % scales.length == row ? 0 : codes[i];
+        }
+      }
     }
-    return new IntegerWeights(seen.getDimsList(), seen.getRawData().toByteArray(), scales);
+    return new IntegerWeights(seen.getDimsList(), codes, scales);
   }
 
   /** Of those tensors between a layer and its stored weights that nodes write, the nodes. */
@@ -181,7 +190,8 @@ record IntegerWeights(List<Long> dims, byte[] codes, float[] scales) {
       double factor = Math.abs(bias[row]) / (LARGEST_BIAS * inputScale * scales[row]);
       if (factor > 1) {
         changed = true;
-        steps[row] *= (float) factor;
+        // The factor itself may be too large for a float.
+        steps[row] = (float) (steps[row] * factor);
         for (int i = 0; i < codes.length; i++) {
           if (i / inner % steps.length == row) {
             coarser[i] = (byte) Math.rint(codes[i] / factor);

@@ -10,7 +10,7 @@ import org.taco4j.onnx.Nodes;
 import org.taco4j.onnx.OnnxModel;
 
 /**
- * Rewrites layer normalizations to an operator of the library, which needs a twentieth of the time
+ * Rewrites layer normalizations to an operator of the library, which needs a sixteenth of the time
  * of ONNX Runtime's own: in a pruned vision transformer that is more than the products. As with
  * {@link SparseOperators}, the model computes the same where the library is missing.
  */

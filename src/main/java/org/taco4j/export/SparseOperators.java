@@ -195,10 +195,11 @@ public final class SparseOperators {
     }
     String other = reader.getInput(reader.getInput(0).equals(tensor) ? 1 : 0);
     // An addition may repeat either operand; the operator repeats the other one only.
-    long[] own = index.shape(tensor);
-    long[] shape = index.shape(other);
-    boolean same = own == null || shape == null || Arrays.equals(own, shape);
-    return same && index.isDynamic(other) && !other.equals(tensor) ? other : null;
+    return index.isDynamic(other)
+            && !other.equals(tensor)
+            && new SymbolicShapes(index).isWhole(tensor, other)
+        ? other
+        : null;
   }
 
   /** The weights as an initializer in the form that the operator takes. */

@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Objects;
+import org.taco4j.onnx.Operators;
 
 /** How a run compressed, in a few words, read off its recipe. */
 final class Method {
@@ -25,7 +26,8 @@ final class Method {
   static boolean hasSparseOperators(RunReport report) {
     return report.layers().stream()
         .map(RunReport.LayerReport::operator)
-        .anyMatch(operator -> operator != null && operator.name() != null);
+        .map(operator -> operator == null ? null : operator.name())
+        .anyMatch(name -> name != null && name.startsWith(Operators.SPARSE_DOMAIN + "."));
   }
 
   /** An option of the recipe as text; what it does not say is {@code otherwise}. */

@@ -60,6 +60,8 @@ final class NoticeGroups {
           "Weights that are no longer packed",
           "weights-not-packed",
           "Weights that stay as they are",
+          "operators-without-library",
+          "Models that ran without their operators",
           "operators-not-used",
           "No layer is faster with sparse operators",
           "layer-left-float",

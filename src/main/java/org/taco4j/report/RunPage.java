@@ -92,7 +92,11 @@ final class RunPage {
     }
     values.put("hasSparseOperators", Method.hasSparseOperators(report));
     values.put(
-        "operators", report.layers().stream().filter(layer -> layer.operator() != null).toList());
+        "operators",
+        // Those of integers have no times, and a table of their own.
+        report.layers().stream()
+            .filter(layer -> layer.operator() != null && report.activations() == null)
+            .toList());
     return HtmlPages.fill("run.ftlh", values);
   }
 

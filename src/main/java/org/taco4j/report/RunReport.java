@@ -376,6 +376,9 @@ public record RunReport(
    *     calibration images
    * @param floatActivations top-1 of the model before, whose activations were float; null where
    *     there are no test images
+   * @param libraryRatio how many times as fast the whole model is with integer operators of the
+   *     library as with those of ONNX, by the fastest quarter of the runs of both; null where that
+   *     was not measured
    * @param ranges of all tensors that are 8 bits, in graph order
    * @param layers of the specialist, in graph order
    */
@@ -384,6 +387,7 @@ public record RunReport(
       String range,
       double scoreDistance,
       @Nullable TopOne floatActivations,
+      @Nullable Double libraryRatio,
       List<ActivationRange> ranges,
       List<IntegerLayer> layers) {}
 

@@ -406,9 +406,15 @@ class SparseRuntimeTest {
             "--against",
             rewritten.toString(),
             "--seconds",
-            "0.1");
+            "0.1",
+            "--json");
     assertEquals(0, child.exitCode(), child.output());
     assertEquals(1, count(child.output(), "runs densely"), child.output());
+    assertEquals(1, count(child.output(), "\"operators-without-library\""), child.output());
+    child =
+        child(classes, flags, "eval", rewritten.toString(), "--data", images.toString(), "--json");
+    assertEquals(0, child.exitCode(), child.output());
+    assertEquals(1, count(child.output(), "\"operators-without-library\""), child.output());
     child = child(classes, flags, "doctor");
     assertTrue(child.output().contains("no library for this platform"), child.output());
     for (List<String> command :

@@ -9,6 +9,7 @@ import static org.taco4j.onnx.ModelBuilder.attribute;
 
 import ai.onnx.proto.OnnxMl.NodeProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
+import com.google.protobuf.ByteString;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -421,6 +422,73 @@ class IntegerOperatorsTest {
     Rewritten sparse = check(model, 1, 1, 4, 3, 3);
     // Four are zero, and next to a bias of -1e4 weights of 1e-9 are, too.
     assertEquals(8, IntegerOperators.zeros(sparse.model()).get("conv"));
+  }
+
+  @Test
+  void channelsWithAStepOfZeroAreZeros() {
+    OnnxModel model =
+        new ModelBuilder(17)
+            .input("x", 1, 4, 3, 3)
+            .output("y", 1, 3, 3, 3)
+            .initializer(
+                TensorProto.newBuilder()
+                    .setName("codes")
+                    .setDataType(TensorProto.DataType.INT8_VALUE)
+                    .addAllDims(List.of(3L, 4L, 1L, 1L))
+                    .setRawData(
+                        ByteString.copyFrom(new byte[] {5, -7, 127, 1, 3, 0, 9, -128, 1, 2, 3, 4}))
+                    .build())
+            .floats("scales", new long[] {3}, 0.01f, 0, 0.5f)
+            .floats("b", new long[] {3}, 1, -2, 0.5f)
+            .node(
+                "DequantizeLinear", List.of("codes", "scales"), List.of("w"), attribute("axis", 0))
+            .node("conv", "Conv", List.of("x", "w", "b"), List.of("y"))
+            .model();
+    Rewritten sparse = check(model, 1, 1, 4, 3, 3);
+    assertEquals(4, IntegerOperators.zeros(sparse.model()).get("conv"));
+  }
+
+  @Test
+  void tensorsOfZerosBecomeNoIntegers() {
+    OnnxModel model =
+        rounded(
+            convolution("c1")
+                .random("w2", 8, 8, 1, 1)
+                .random("w3", 4, 8, 1, 1)
+                .node("Relu", List.of("c1"), List.of("r1"))
+                .node("second", "Conv", List.of("r1", "w2"), List.of("c2"))
+                .node("Relu", List.of("c2"), List.of("r2"))
+                .node("third", "Conv", List.of("r2", "w3"), List.of("y"))
+                .model());
+    for (boolean sparse : new boolean[] {false, true}) {
+      IntegerOperators plan =
+          IntegerOperators.plan(model, layer -> true, layer -> sparse, Set.of("r2"));
+      assertEquals(Set.of("x", "r1"), plan.tensors());
+      OnnxModel work = model.copy();
+      IntegerOperators.Outcome outcome =
+          plan.rewrite(work, ranges(model, plan.tensors(), Ort.Tensor.random(2, 3, 9, 7)));
+      assertEquals(Set.of("first"), outcome.rewritten().keySet());
+      assertEquals(List.of("second", "third"), List.copyOf(outcome.floats().keySet()));
+      assertTrue(outcome.floats().get("third").contains("'r2' is 0"), outcome.toString());
+      assertEquals(1, work.operatorCounts().get("Relu"), "that of r2 cuts floats");
+    }
+  }
+
+  @Test
+  void sumsOfZerosBecomeNoIntegers() {
+    OnnxModel model =
+        rounded(
+            convolution("c1")
+                .random("w2", 8, 8, 1, 1)
+                .random("w3", 4, 8, 1, 1)
+                .node("second", "Conv", List.of("c1", "w2"), List.of("c2"))
+                .node("Add", List.of("c1", "c2"), List.of("sum"))
+                .node("Relu", List.of("sum"), List.of("r"))
+                .node("third", "Conv", List.of("r", "w3"), List.of("y"))
+                .model());
+    IntegerOperators plan =
+        IntegerOperators.plan(model, layer -> true, layer -> false, Set.of("r"));
+    assertEquals(Set.of("x", "c1", "c2"), plan.tensors());
   }
 
   @Test

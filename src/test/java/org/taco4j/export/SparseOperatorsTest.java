@@ -4,9 +4,11 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 import static org.taco4j.onnx.ModelBuilder.attribute;
 
 import ai.onnx.proto.OnnxMl.TensorProto;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
@@ -238,6 +240,104 @@ class SparseOperatorsTest {
     assertEquals(
         List.of("s"),
         model.index().graph().getValueInfoList().stream().map(info -> info.getName()).toList());
+  }
+
+  /** Two ways from x to an addition, each ending in a convolution; the first one is "conv". */
+  private static ModelBuilder twoWays(long batch, long size) {
+    return new ModelBuilder(13)
+        .input("x", batch, 4, size, size)
+        .output("y", -1, -1, -1, -1)
+        .random("w", 4, 4, 3, 3)
+        .random("v", 4, 4, 1, 1);
+  }
+
+  @Test
+  void anAdditionThatRepeatsTheConvolutionStays() {
+    // Of 8 pixels the pool leaves 1, which the addition repeats; of 15 it would leave 8.
+    OnnxModel repeated =
+        twoWays(-1, -1)
+            .node(
+                "AveragePool",
+                List.of("x"),
+                List.of("p"),
+                attribute("kernel_shape", new long[] {8, 8}))
+            .node("conv", "Conv", List.of("p", "v"), List.of("c"))
+            .node("shortcut", "Conv", List.of("x", "v"), List.of("s"))
+            .node("Add", List.of("c", "s"), List.of("y"))
+            .model();
+    // The shortcut must not take the pooled one in either: the operator would repeat it.
+    assertEquals(
+        Map.of("conv", "taco4j.SparseConv", "shortcut", "taco4j.SparseConv"),
+        rewrite(repeated).rewritten());
+    OnnxModel known =
+        twoWays(-1, 8)
+            .node("GlobalAveragePool", List.of("x"), List.of("p"))
+            .node("conv", "Conv", List.of("p", "v"), List.of("c"))
+            .node("Add", List.of("x", "c"), List.of("y"))
+            .model();
+    assertEquals(Map.of("conv", "taco4j.SparseConv"), rewrite(known).rewritten());
+  }
+
+  @Test
+  void anAdditionOfEqualShapesIsFusedThoughTheyAreUnknown() {
+    // 3x3 with padding and 1x1 leave as much, whatever the size; nothing declares it.
+    OnnxModel strided =
+        twoWays(-1, -1)
+            .node(
+                "conv",
+                "Conv",
+                List.of("x", "w"),
+                List.of("c"),
+                attribute("pads", new long[] {1, 1, 1, 1}),
+                attribute("strides", new long[] {2, 2}))
+            .node(
+                "shortcut",
+                "Conv",
+                List.of("x", "v"),
+                List.of("s"),
+                attribute("strides", new long[] {2, 2}))
+            .node("Relu", List.of("s"), List.of("r"))
+            .node("Add", List.of("c", "r"), List.of("y"))
+            .model();
+    assertEquals(
+        Map.of("conv", "taco4j.SparseConvAdd", "shortcut", "taco4j.SparseConvRelu"),
+        rewrite(strided).rewritten());
+    OnnxModel cut =
+        twoWays(-1, 8)
+            .node("conv", "Conv", List.of("x", "w"), List.of("c"))
+            .node("shortcut", "Conv", List.of("x", "w"), List.of("s"))
+            .node("Sigmoid", List.of("s"), List.of("r"))
+            .node("Sum", List.of("r", "c"), List.of("y"))
+            .model();
+    assertEquals("taco4j.SparseConvAdd", rewrite(cut).rewritten().get("conv"));
+  }
+
+  @TestFactory
+  Stream<DynamicTest> realModelsKeepTheirAdditions() {
+    return Stream.of(
+            Map.entry("imagenet-mobilenetv2", 10L),
+            Map.entry("cifar10-resnet56", 27L),
+            Map.entry("imagenet-deit-tiny", 24L),
+            Map.entry("cifar10-vit", 12L),
+            Map.entry("cifar10-vit-robust", 12L),
+            Map.entry("cifar100-mobilenetv3small", 6L))
+        .map(
+            entry ->
+                DynamicTest.dynamicTest(
+                    entry.getKey(),
+                    () -> {
+                      Path file = Path.of("../shared/real/models", entry.getKey() + ".onnx");
+                      assumeTrue(Files.exists(file), file + " is not there");
+                      OnnxModel model = OnnxModel.read(file);
+                      long fused =
+                          SparseOperators.rewrite(model, layer -> true)
+                              .rewritten()
+                              .values()
+                              .stream()
+                              .filter(name -> name.contains("Add"))
+                              .count();
+                      assertEquals(entry.getValue(), fused);
+                    }));
   }
 
   @Test

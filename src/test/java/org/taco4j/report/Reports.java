@@ -93,6 +93,7 @@ public final class Reports {
             "mse",
             0.03,
             top1,
+            1.3,
             List.of(new RunReport.ActivationRange(LONG, -1, 9.5f, 0, 6, 6f / 255, 0, 0.001)),
             List.of(
                 new RunReport.IntegerLayer(LONG, "taco4j.SparseQLinearConv", false, null),

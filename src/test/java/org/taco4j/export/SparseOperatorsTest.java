@@ -319,7 +319,7 @@ class SparseOperatorsTest {
             Map.entry("cifar10-resnet56", 27L),
             Map.entry("imagenet-deit-tiny", 24L),
             Map.entry("cifar10-vit", 12L),
-            Map.entry("cifar10-vit-robust", 12L),
+            Map.entry("cifar10-vit-robust", 4L),
             Map.entry("cifar100-mobilenetv3small", 6L))
         .map(
             entry ->

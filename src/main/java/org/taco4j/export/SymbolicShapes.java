@@ -82,10 +82,15 @@ final class SymbolicShapes {
     if (a == null) {
       return hasOneImageSize();
     }
-    boolean large =
-        a.size() > 1
-            && a.subList(1, a.size()).stream().allMatch(dim -> isNumber(dim) && !dim.equals("1"));
-    return areSame(first, second) || (b == null && large);
+    return areSame(first, second) || (b == null && isLarge(a));
+  }
+
+  /** Whether all dimensions but the batch are known and above 1: an addition repeats none. */
+  private static boolean isLarge(@Nullable List<String> shape) {
+    return shape != null
+        && shape.size() > 1
+        && shape.subList(1, shape.size()).stream()
+            .allMatch(dim -> isNumber(dim) && !dim.equals("1"));
   }
 
   /** Whether all inputs have known shapes, but for the batch. */
@@ -255,11 +260,13 @@ final class SymbolicShapes {
         b.get(1 - (int) Nodes.integer(node, "transB", 0)));
   }
 
-  /** The shape of a sum; null where it may be either. */
+  /** The shape of a sum; null where it may be either. See {@link #isWhole} for unknown ones. */
   private static @Nullable List<String> broadcast(
       @Nullable List<String> a, @Nullable List<String> b) {
     if (a == null || b == null) {
-      return null;
+      // What is added to images are images; to a matrix it may be anything.
+      List<String> known = a == null ? b : a;
+      return known != null && known.size() == 4 && isLarge(known) ? known : null;
     }
     int rank = Math.max(a.size(), b.size());
     List<String> result = new ArrayList<>();
@@ -285,6 +292,9 @@ final class SymbolicShapes {
     List<Long> axes = Nodes.integers(node, "perm");
     if (x == null || axes == null) {
       return x == null ? null : x.reversed();
+    }
+    if (axes.size() != x.size()) {
+      return null;
     }
     return axes.stream().map(axis -> x.get(axis.intValue())).toList();
   }

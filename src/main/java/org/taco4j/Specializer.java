@@ -38,6 +38,7 @@ import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
 import org.taco4j.execute.TorchGraph;
 import org.taco4j.export.IntegerOperators;
+import org.taco4j.export.LayerNormalizations;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
@@ -338,6 +339,9 @@ final class Specializer {
       activations = integers.report();
       operators = SparseRuntime.reports(activations);
       rangeSeconds = secondsSince(rangeStart);
+      if (isForOperatorLibrary()) {
+        compressed = withOwnNormalizations(compressed, use);
+      }
     }
 
     // What goes out is written first, and measured as it was written.
@@ -475,6 +479,17 @@ final class Specializer {
         ModelContract.of(preprocessing, specialist),
         TestPredictions.report(onDense.predictions(), onCompressed.predictions(), folder),
         recipe.toMap());
+  }
+
+  /** A model of integer layers with the library's layer normalizations, where that is faster. */
+  private OnnxModel withOwnNormalizations(OnnxModel model, OperatorPlan.Use use) {
+    OnnxModel normalized = model.copy();
+    int count = LayerNormalizations.rewrite(normalized).size();
+    if (count == 0 || OperatorPlan.ratio(model, normalized, use) < OperatorPlan.NOTABLE) {
+      return model;
+    }
+    log.write(count + " layer normalizations rewritten to operators of the library");
+    return normalized;
   }
 
   private Evaluator.Result evaluate(

@@ -70,11 +70,14 @@ public final class SpeedupTable {
 
   static {
     String sequential = "reconstruct: sequential, runtime: taco4j";
-    String int8 = "bits: 8, activation-bits: 8, reconstruct: sequential, runtime: taco4j";
+    String int8 = "bits: 8, activation-bits: 8, reconstruct: sequential";
     RECIPES.put("dense int8", "{solver: gptq, " + int8 + "}");
+    RECIPES.put("dense int8, library", "{solver: gptq, " + int8 + ", runtime: taco4j}");
     RECIPES.put("unstructured", "{solver: hybrid, " + sequential + "}");
     RECIPES.put("rows4", "{solver: obc, pattern: rows4, misfit: dense, " + sequential + "}");
-    RECIPES.put("block4 int8", "{solver: hybrid, pattern: block4, misfit: dense, " + int8 + "}");
+    RECIPES.put(
+        "block4 int8",
+        "{solver: hybrid, pattern: block4, misfit: dense, " + int8 + ", runtime: taco4j}");
   }
 
   private SpeedupTable() {}

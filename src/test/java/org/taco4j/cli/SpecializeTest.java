@@ -720,6 +720,9 @@ class SpecializeTest {
         sparse,
         Files.readString(out.resolve("MODEL_CARD.md")).contains("Layers are sparse operators"));
     assertEquals(sparse, page.contains("taco export --library DIR"));
+    assertEquals(
+        written.hasSparseOperators(), page.contains("register_custom_ops_library"), "Python");
+    assertEquals(written.hasSparseOperators(), page.contains("RegisterCustomOpsLibrary"), "C++");
     String ranges = activations.path("ranges").size() + " activations in 8 bits";
     assertTrue(page.contains("Ranges of " + ranges), ranges);
   }

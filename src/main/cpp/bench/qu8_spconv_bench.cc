@@ -16,7 +16,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <random>
@@ -24,51 +23,13 @@
 #include <utility>
 #include <vector>
 
+#include "bench/networks.h"
 #include "sparse_qconv.h"
 
 namespace {
 
 using namespace taco4j;
-
-struct Layer {
-  std::int64_t in, out, kernel, stride, size;  // size: of the input, square
-  int times;                                   // in the network
-};
-
-// Without the stem, which stays dense.
-const std::map<std::string, std::vector<Layer>> kNetworks = {
-    {"resnet50",
-     {{64, 64, 1, 1, 56, 1},     {64, 64, 3, 1, 56, 3},     {64, 256, 1, 1, 56, 4},
-      {256, 64, 1, 1, 56, 2},    {256, 128, 1, 1, 56, 1},   {128, 128, 3, 2, 56, 1},
-      {128, 512, 1, 1, 28, 4},   {256, 512, 1, 2, 56, 1},   {512, 128, 1, 1, 28, 3},
-      {128, 128, 3, 1, 28, 3},   {512, 256, 1, 1, 28, 1},   {256, 256, 3, 2, 28, 1},
-      {256, 1024, 1, 1, 14, 6},  {512, 1024, 1, 2, 28, 1},  {1024, 256, 1, 1, 14, 5},
-      {256, 256, 3, 1, 14, 5},   {1024, 512, 1, 1, 14, 1},  {512, 512, 3, 2, 14, 1},
-      {512, 2048, 1, 1, 7, 3},   {1024, 2048, 1, 2, 14, 1}, {2048, 512, 1, 1, 7, 2},
-      {512, 512, 3, 1, 7, 2}}},
-    {"resnet56",
-     {{16, 16, 3, 1, 32, 18},
-      {16, 32, 3, 2, 32, 1},
-      {32, 32, 3, 1, 16, 17},
-      {32, 64, 3, 2, 16, 1},
-      {64, 64, 3, 1, 8, 17}}},
-    // The pointwise layers; the depthwise ones stay dense.
-    {"mobilenetv2",
-     {{32, 16, 1, 1, 112, 1}, {16, 96, 1, 1, 112, 1}, {96, 24, 1, 1, 56, 1},
-      {24, 144, 1, 1, 56, 2}, {144, 24, 1, 1, 56, 1}, {144, 32, 1, 1, 28, 1},
-      {32, 192, 1, 1, 28, 3}, {192, 32, 1, 1, 28, 2}, {192, 64, 1, 1, 14, 1},
-      {64, 384, 1, 1, 14, 4}, {384, 64, 1, 1, 14, 3}, {384, 96, 1, 1, 14, 1},
-      {96, 576, 1, 1, 14, 3}, {576, 96, 1, 1, 14, 2}, {576, 160, 1, 1, 7, 1},
-      {160, 960, 1, 1, 7, 3}, {960, 160, 1, 1, 7, 2}, {960, 320, 1, 1, 7, 1},
-      {320, 1280, 1, 1, 7, 1}}},
-};
-
-// Of this thread: what other programs do to the clock does not count.
-double seconds() {
-  timespec time;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-}
+using namespace taco4j::bench;
 
 using Bytes = std::vector<std::uint8_t>;
 

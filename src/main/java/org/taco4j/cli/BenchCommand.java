@@ -66,9 +66,7 @@ final class BenchCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (threads < 1 || batch < 1 || !(seconds > 0)) {
-      throw TacoException.usage("--threads, --batch and --seconds must be positive");
-    }
+    requirePositive(threads, batch, seconds);
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter out = commandLine.getOut();
     if (calibrateOps) {
@@ -104,6 +102,13 @@ final class BenchCommand implements Callable<Integer> {
     }
     out.flush();
     return 0;
+  }
+
+  /** Throws an exception of kind USAGE where there would be nothing to measure. */
+  static void requirePositive(int threads, int batch, double seconds) {
+    if (threads < 1 || batch < 1 || !(seconds > 0)) {
+      throw TacoException.usage("--threads, --batch and --seconds must be positive");
+    }
   }
 
   /** Median and spread, and what that of the fastest runs is. */

@@ -9,7 +9,6 @@ import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
 import org.taco4j.bench.LatencyComparison;
-import org.taco4j.common.TacoException;
 import org.taco4j.report.ReportFiles;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -69,9 +68,7 @@ final class CheckCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (threads < 1 || batch < 1 || !(seconds > 0)) {
-      throw TacoException.usage("--threads, --batch and --seconds must be positive");
-    }
+    BenchCommand.requirePositive(threads, batch, seconds);
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter out = commandLine.getOut();
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {

@@ -9,7 +9,6 @@ import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Taco;
 import org.taco4j.bench.OperatorPlan;
-import org.taco4j.common.TacoException;
 import org.taco4j.report.ReportFiles;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -94,9 +93,7 @@ final class ExportCommand implements Callable<Integer> {
 
   @Override
   public Integer call() {
-    if (threads < 1 || batch < 1 || !(seconds > 0)) {
-      throw TacoException.usage("--threads, --batch and --seconds must be positive");
-    }
+    BenchCommand.requirePositive(threads, batch, seconds);
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter output = commandLine.getOut();
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {

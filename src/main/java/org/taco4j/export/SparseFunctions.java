@@ -8,6 +8,7 @@ import ai.onnx.proto.OnnxMl.OperatorSetIdProto;
 import ai.onnx.proto.OnnxMl.TensorProto;
 import java.util.List;
 import org.taco4j.onnx.Attributes;
+import org.taco4j.onnx.Nodes;
 import org.taco4j.onnx.Operators;
 import org.taco4j.onnx.TensorData;
 
@@ -83,15 +84,15 @@ final class SparseFunctions {
       function
           .addAllAttribute(List.of("strides", "pads", "dilations", "group"))
           .addNode(
-              node("Conv", sum, "X", "W", "B")
-                  .addAttribute(reference("strides", "strides", AttributeType.INTS))
-                  .addAttribute(reference("pads", "pads", AttributeType.INTS))
-                  .addAttribute(reference("dilations", "dilations", AttributeType.INTS))
-                  .addAttribute(reference("group", "group", AttributeType.INT)));
+              Nodes.of("Conv", sum, "X", "W", "B")
+                  .addAttribute(Attributes.reference("strides", "strides", AttributeType.INTS))
+                  .addAttribute(Attributes.reference("pads", "pads", AttributeType.INTS))
+                  .addAttribute(Attributes.reference("dilations", "dilations", AttributeType.INTS))
+                  .addAttribute(Attributes.reference("group", "group", AttributeType.INT)));
     } else {
       function
-          .addNode(node("MatMul", "product", inputs.get(0), inputs.get(1)))
-          .addNode(node("Add", sum, "product", "B"));
+          .addNode(Nodes.of("MatMul", "product", inputs.get(0), inputs.get(1)))
+          .addNode(Nodes.of("Add", sum, "product", "B"));
     }
     addAndActivate(function, sum, adds, activation, opset);
     return function.build();
@@ -109,7 +110,7 @@ final class SparseFunctions {
     String grid = adds ? "c" : "y";
     function.addAllInput(List.of(grid + "_scale", grid + "_zero_point", "B"));
     function.addNode(
-        node(
+        Nodes.of(
                 "QLinearConv",
                 adds ? "C" : "Y",
                 "X",
@@ -121,17 +122,17 @@ final class SparseFunctions {
                 grid + "_scale",
                 grid + "_zero_point",
                 "B")
-            .addAttribute(reference("strides", "strides", AttributeType.INTS))
-            .addAttribute(reference("pads", "pads", AttributeType.INTS))
-            .addAttribute(reference("dilations", "dilations", AttributeType.INTS))
-            .addAttribute(reference("group", "group", AttributeType.INT)));
+            .addAttribute(Attributes.reference("strides", "strides", AttributeType.INTS))
+            .addAttribute(Attributes.reference("pads", "pads", AttributeType.INTS))
+            .addAttribute(Attributes.reference("dilations", "dilations", AttributeType.INTS))
+            .addAttribute(Attributes.reference("group", "group", AttributeType.INT)));
     if (adds) {
       function
           .addAllInput(List.of("Z", "z_scale", "z_zero_point", "y_scale", "y_zero_point"))
-          .addNode(node("DequantizeLinear", "product", "C", "c_scale", "c_zero_point"))
-          .addNode(node("DequantizeLinear", "operand", "Z", "z_scale", "z_zero_point"))
-          .addNode(node("Add", "sum", "product", "operand"))
-          .addNode(node("QuantizeLinear", "Y", "sum", "y_scale", "y_zero_point"));
+          .addNode(Nodes.of("DequantizeLinear", "product", "C", "c_scale", "c_zero_point"))
+          .addNode(Nodes.of("DequantizeLinear", "operand", "Z", "z_scale", "z_zero_point"))
+          .addNode(Nodes.of("Add", "sum", "product", "operand"))
+          .addNode(Nodes.of("QuantizeLinear", "Y", "sum", "y_scale", "y_zero_point"));
     }
     return function.build();
   }
@@ -143,14 +144,14 @@ final class SparseFunctions {
   static FunctionProto quantizedMatrix(int opset) {
     return start(QUANTIZED_MATRIX, QUANTIZED_OPERANDS, opset)
         .addAllInput(List.of("y_scale", "y_zero_point", "B"))
-        .addNode(node("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
-        .addNode(node("Add", "sum", "product", "B"))
+        .addNode(Nodes.of("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
+        .addNode(Nodes.of("Add", "sum", "product", "B"))
         .addNode(toFloat("real", "sum"))
-        .addNode(node("Mul", "step", "x_scale", "w_scale"))
-        .addNode(node("Div", "ratio", "step", "y_scale"))
-        .addNode(node("Mul", "scaled", "real", "ratio"))
+        .addNode(Nodes.of("Mul", "step", "x_scale", "w_scale"))
+        .addNode(Nodes.of("Div", "ratio", "step", "y_scale"))
+        .addNode(Nodes.of("Mul", "scaled", "real", "ratio"))
         .addNode(constant("one", 1))
-        .addNode(node("QuantizeLinear", "Y", "scaled", "one", "y_zero_point"))
+        .addNode(Nodes.of("QuantizeLinear", "Y", "scaled", "one", "y_zero_point"))
         .build();
   }
 
@@ -169,11 +170,11 @@ final class SparseFunctions {
     FunctionProto.Builder function =
         start(integerMatrixName(adds, activation), QUANTIZED_OPERANDS, opset)
             .addInput("B")
-            .addNode(node("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
+            .addNode(Nodes.of("MatMulInteger", "product", "X", "W", "x_zero_point", "w_zero_point"))
             .addNode(toFloat("real", "product"))
-            .addNode(node("Mul", "step", "x_scale", "w_scale"))
-            .addNode(node("Mul", "scaled_product", "real", "step"))
-            .addNode(node("Add", sum, "scaled_product", "B"));
+            .addNode(Nodes.of("Mul", "step", "x_scale", "w_scale"))
+            .addNode(Nodes.of("Mul", "scaled_product", "real", "step"))
+            .addNode(Nodes.of("Add", sum, "scaled_product", "B"));
     addAndActivate(function, sum, adds, activation, opset);
     return function.build();
   }
@@ -199,33 +200,33 @@ final class SparseFunctions {
     if (adds) {
       function.addInput("Z");
       x = plain ? "Y" : "added";
-      function.addNode(node("Add", x, sum, "Z"));
+      function.addNode(Nodes.of("Add", x, sum, "Z"));
     }
     switch (activation) {
       case NONE -> {}
-      case RELU -> function.addNode(node("Relu", "Y", x));
+      case RELU -> function.addNode(Nodes.of("Relu", "Y", x));
       case CLIP -> clip(function, x, opset);
       case HARD_SWISH ->
           // HardSwish itself came with opset 14.
           function
               .addNode(
-                  node("HardSigmoid", "gate", x)
+                  Nodes.of("HardSigmoid", "gate", x)
                       .addAttribute(Attributes.real("alpha", 1f / 6))
                       .addAttribute(Attributes.real("beta", 0.5f)))
-              .addNode(node("Mul", "Y", x, "gate"));
+              .addNode(Nodes.of("Mul", "Y", x, "gate"));
       case SILU ->
-          function.addNode(node("Sigmoid", "gate", x)).addNode(node("Mul", "Y", x, "gate"));
+          function.addNode(Nodes.of("Sigmoid", "gate", x)).addNode(Nodes.of("Mul", "Y", x, "gate"));
       case GELU ->
           // Gelu itself came with opset 20.
           function
               .addNode(constant("sqrt2", (float) Math.sqrt(2)))
               .addNode(constant("one", 1))
               .addNode(constant("half", 0.5f))
-              .addNode(node("Div", "scaled", x, "sqrt2"))
-              .addNode(node("Erf", "erf", "scaled"))
-              .addNode(node("Add", "weight", "erf", "one"))
-              .addNode(node("Mul", "twice", x, "weight"))
-              .addNode(node("Mul", "Y", "twice", "half"));
+              .addNode(Nodes.of("Div", "scaled", x, "sqrt2"))
+              .addNode(Nodes.of("Erf", "erf", "scaled"))
+              .addNode(Nodes.of("Add", "weight", "erf", "one"))
+              .addNode(Nodes.of("Mul", "twice", x, "weight"))
+              .addNode(Nodes.of("Mul", "Y", "twice", "half"));
     }
   }
 
@@ -239,9 +240,9 @@ final class SparseFunctions {
         .addAttribute("epsilon")
         .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset))
         .addNode(
-            node("LayerNormalization", "Y", "X", "W", "B")
+            Nodes.of("LayerNormalization", "Y", "X", "W", "B")
                 .addAttribute(Attributes.integer("axis", -1))
-                .addAttribute(reference("epsilon", "epsilon", AttributeType.FLOAT)))
+                .addAttribute(Attributes.reference("epsilon", "epsilon", AttributeType.FLOAT)))
         .build();
   }
 
@@ -249,36 +250,31 @@ final class SparseFunctions {
     function.addAttribute("minimum").addAttribute("maximum");
     if (opset < 11) {
       function.addNode(
-          node("Clip", "Y", x)
-              .addAttribute(reference("min", "minimum", AttributeType.FLOAT))
-              .addAttribute(reference("max", "maximum", AttributeType.FLOAT)));
+          Nodes.of("Clip", "Y", x)
+              .addAttribute(Attributes.reference("min", "minimum", AttributeType.FLOAT))
+              .addAttribute(Attributes.reference("max", "maximum", AttributeType.FLOAT)));
     } else {
       function
           .addNode(
-              node("Constant", "least")
-                  .addAttribute(reference("value_float", "minimum", AttributeType.FLOAT)))
+              Nodes.of("Constant", "least")
+                  .addAttribute(
+                      Attributes.reference("value_float", "minimum", AttributeType.FLOAT)))
           .addNode(
-              node("Constant", "most")
-                  .addAttribute(reference("value_float", "maximum", AttributeType.FLOAT)))
-          .addNode(node("Clip", "Y", x, "least", "most"));
+              Nodes.of("Constant", "most")
+                  .addAttribute(
+                      Attributes.reference("value_float", "maximum", AttributeType.FLOAT)))
+          .addNode(Nodes.of("Clip", "Y", x, "least", "most"));
     }
   }
 
-  private static NodeProto.Builder node(String operator, String output, String... inputs) {
-    return NodeProto.newBuilder()
-        .setOpType(operator)
-        .addAllInput(List.of(inputs))
-        .addOutput(output);
-  }
-
   private static NodeProto.Builder toFloat(String output, String input) {
-    return node("Cast", output, input)
+    return Nodes.of("Cast", output, input)
         .addAttribute(Attributes.integer("to", TensorProto.DataType.FLOAT_VALUE));
   }
 
   /** A scalar. */
   private static NodeProto.Builder constant(String output, float value) {
-    return node("Constant", output)
+    return Nodes.of("Constant", output)
         .addAttribute(
             AttributeProto.newBuilder()
                 .setName("value")
@@ -286,14 +282,5 @@ final class SparseFunctions {
                 .setT(
                     TensorData.of(
                         "", TensorProto.DataType.FLOAT_VALUE, List.of(), new float[] {value})));
-  }
-
-  /** An attribute of a node inside that has the value of one of the function's. */
-  private static AttributeProto reference(String name, String attribute, AttributeType type) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setRefAttrName(attribute)
-        .setType(type)
-        .build();
   }
 }

@@ -35,6 +35,15 @@ public final class Attributes {
         .build();
   }
 
+  /** An attribute of a node inside a function that has the value of one of the function's. */
+  public static AttributeProto reference(String name, String attribute, AttributeType type) {
+    return AttributeProto.newBuilder()
+        .setName(name)
+        .setRefAttrName(attribute)
+        .setType(type)
+        .build();
+  }
+
   /**
    * A float32 input or output of a graph.
    *

@@ -103,4 +103,12 @@ public final class Nodes {
     }
     return builder.build();
   }
+
+  /** An unnamed node of the default domain. */
+  public static NodeProto.Builder of(String operator, String output, String... inputs) {
+    return NodeProto.newBuilder()
+        .setOpType(operator)
+        .addAllInput(List.of(inputs))
+        .addOutput(output);
+  }
 }

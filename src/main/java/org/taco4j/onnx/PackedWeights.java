@@ -1,6 +1,5 @@
 package org.taco4j.onnx;
 
-import ai.onnx.proto.OnnxMl.AttributeProto;
 import ai.onnx.proto.OnnxMl.AttributeProto.AttributeType;
 import ai.onnx.proto.OnnxMl.FunctionProto;
 import ai.onnx.proto.OnnxMl.GraphProto;
@@ -239,45 +238,22 @@ public final class PackedWeights {
         .addOutput("weights")
         .addOpsetImport(OperatorSetIdProto.newBuilder().setDomain("").setVersion(opset))
         .addNode(
-            node("Constant", "dims")
-                .addAttribute(reference("value_ints", "shape", AttributeType.INTS)))
-        .addNode(node("Constant", "zero").addAttribute(scalar(0)))
-        .addNode(node("Constant", "one").addAttribute(scalar(1)))
-        .addNode(node("ReduceProd", "count", "dims"))
-        .addNode(node("ConstantOfShape", "zeros_float", "count"))
+            Nodes.of("Constant", "dims")
+                .addAttribute(Attributes.reference("value_ints", "shape", AttributeType.INTS)))
+        .addNode(Nodes.of("Constant", "zero").addAttribute(Attributes.integer("value_int", 0)))
+        .addNode(Nodes.of("Constant", "one").addAttribute(Attributes.integer("value_int", 1)))
+        .addNode(Nodes.of("ReduceProd", "count", "dims"))
+        .addNode(Nodes.of("ConstantOfShape", "zeros_float", "count"))
         .addNode(
-            node("Cast", "zeros", "zeros_float")
-                .addAttribute(reference("to", "type", AttributeType.INT)))
+            Nodes.of("Cast", "zeros", "zeros_float")
+                .addAttribute(Attributes.reference("to", "type", AttributeType.INT)))
         .addNode(
-            node("Cast", "distances", "gaps")
+            Nodes.of("Cast", "distances", "gaps")
                 .addAttribute(Attributes.integer("to", TensorProto.DataType.INT64_VALUE)))
-        .addNode(node("CumSum", "ends", "distances", "zero"))
-        .addNode(node("Sub", "positions", "ends", "one"))
-        .addNode(node("ScatterElements", "flat", "zeros", "positions", "values"))
-        .addNode(node("Reshape", "weights", "flat", "dims"))
-        .build();
-  }
-
-  private static NodeProto.Builder node(String operator, String output, String... inputs) {
-    return NodeProto.newBuilder()
-        .setOpType(operator)
-        .addAllInput(List.of(inputs))
-        .addOutput(output);
-  }
-
-  private static AttributeProto scalar(long value) {
-    return AttributeProto.newBuilder()
-        .setName("value_int")
-        .setType(AttributeType.INT)
-        .setI(value)
-        .build();
-  }
-
-  private static AttributeProto reference(String name, String attribute, AttributeType type) {
-    return AttributeProto.newBuilder()
-        .setName(name)
-        .setRefAttrName(attribute)
-        .setType(type)
+        .addNode(Nodes.of("CumSum", "ends", "distances", "zero"))
+        .addNode(Nodes.of("Sub", "positions", "ends", "one"))
+        .addNode(Nodes.of("ScatterElements", "flat", "zeros", "positions", "values"))
+        .addNode(Nodes.of("Reshape", "weights", "flat", "dims"))
         .build();
   }
 

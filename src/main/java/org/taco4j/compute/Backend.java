@@ -1,5 +1,6 @@
 package org.taco4j.compute;
 
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Workers;
 
 /**
@@ -10,8 +11,8 @@ import org.taco4j.common.Workers;
  * Methods that are "parallel" spread over {@link #workers()} and so must not be called from one of
  * its tasks; those that are "sequential" run on the calling thread, from any thread.
  */
-public interface Backend {
-  /** The name by which users ask for it: {@code "scalar"}, {@code "simd"}. */
+public interface Backend extends AutoCloseable {
+  /** The name by which users ask for it: {@code "scalar"}, {@code "simd"}, {@code "cuda"}. */
   String name();
 
   /** One line for logs and reports: what computes here, with versions and vector width. */
@@ -25,6 +26,18 @@ public interface Backend {
 
   /** The threads of the parallel methods. */
   Workers workers();
+
+  /**
+   * Operations that this backend does as a whole in memory of its own; null where it works on heap
+   * arrays, with the methods below.
+   */
+  default @Nullable DeviceKernels device() {
+    return null;
+  }
+
+  /** Frees what the backend has of devices; it must not be used then. The workers live on. */
+  @Override
+  default void close() {}
 
   /**
    * C = alpha A B + beta C; parallel.

@@ -4,6 +4,7 @@ import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
+import org.taco4j.compute.cuda.CudaBackend;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -27,13 +28,16 @@ public final class Backends {
   public record Choice(Backend backend, String reason) {}
 
   /**
-   * Chooses; a choice that is worse than was to be hoped for is logged as a warning.
+   * Chooses; a choice that is worse than was to be hoped for is logged as a warning. CUDA is never
+   * chosen but by name, and not even looked for otherwise.
    *
-   * @param request {@code "auto"}, {@code "scalar"} or {@code "simd"}
-   * @throws TacoException of kind RUNTIME where {@code "simd"} was asked for and cannot be had, of
-   *     kind USAGE for any other word
+   * @param request {@code "auto"}, {@code "scalar"}, {@code "simd"} or {@code "cuda"}
+   * @param gpuMemory bytes of each GPU that {@code "cuda"} may use; 0 for most of what is free
+   * @return the backend is the caller's to close
+   * @throws TacoException of kind RUNTIME where what was asked for cannot be had, of kind USAGE for
+   *     any other word
    */
-  public static Choice choose(String request, Workers workers) {
+  public static Choice choose(String request, long gpuMemory, Workers workers) {
     Choice choice =
         switch (request) {
           case "scalar" -> new Choice(new ScalarBackend(workers), "scalar was asked for");
@@ -44,16 +48,19 @@ public final class Backends {
             }
             yield new Choice(SimdBackend.create(workers), "simd was asked for");
           }
+          case "cuda" ->
+              new Choice(CudaBackend.open(host(workers), gpuMemory), "cuda was asked for");
           case "auto" -> {
             String obstacle = simdObstacle();
-            yield obstacle.isEmpty()
-                ? new Choice(
-                    SimdBackend.create(workers), "simd is the fastest that this machine has")
-                : new Choice(new ScalarBackend(workers), "simd is not available: " + obstacle);
+            yield new Choice(
+                host(workers),
+                obstacle.isEmpty()
+                    ? "simd is the fastest of the processor's"
+                    : "simd is not available: " + obstacle);
           }
           default ->
               throw TacoException.usage(
-                  "no backend '%s'; there are: auto, scalar, simd".formatted(request));
+                  "no backend '%s'; there are: auto, scalar, simd, cuda".formatted(request));
         };
     boolean slower = request.equals("auto") && choice.backend instanceof ScalarBackend;
     LOG.log(
@@ -62,6 +69,16 @@ public final class Backends {
         choice.backend.description(),
         choice.reason);
     return choice;
+  }
+
+  /** {@link #choose(String, long, Workers)} without a limit on the memory of GPUs. */
+  public static Choice choose(String request, Workers workers) {
+    return choose(request, 0, workers);
+  }
+
+  /** The best that runs on the processor. */
+  private static Backend host(Workers workers) {
+    return simdObstacle().isEmpty() ? SimdBackend.create(workers) : new ScalarBackend(workers);
   }
 
   /** What stands in the way of simd; empty where nothing does. */

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.nio.file.Path;
 import java.util.List;
@@ -11,6 +12,7 @@ import java.util.function.Predicate;
 import org.junit.jupiter.api.Test;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
+import org.taco4j.compute.cuda.CudaProbe;
 import org.taco4j.compute.scalar.ScalarBackend;
 import org.taco4j.compute.simd.SimdBackend;
 
@@ -26,9 +28,18 @@ final class BackendsTest {
 
   @Test
   void refusesUnknownNames() {
-    TacoException e = assertThrows(TacoException.class, () -> Backends.choose("cuda", workers));
+    TacoException e = assertThrows(TacoException.class, () -> Backends.choose("opencl", workers));
     assertEquals(TacoException.Kind.USAGE, e.kind());
-    assertTrue(e.getMessage().contains("cuda") && e.getMessage().contains("simd"), e.getMessage());
+    assertTrue(
+        e.getMessage().contains("opencl") && e.getMessage().contains("cuda"), e.getMessage());
+  }
+
+  @Test
+  void cudaIsAnErrorWhereThereIsNone() {
+    assumeTrue(!CudaProbe.examine().obstacle().isEmpty(), "there is a GPU here");
+    TacoException e = assertThrows(TacoException.class, () -> Backends.choose("cuda", workers));
+    assertEquals(TacoException.Kind.RUNTIME, e.kind());
+    assertTrue(e.getMessage().contains(CudaProbe.examine().obstacle()), e.getMessage());
   }
 
   @Test

@@ -1,0 +1,221 @@
+package org.taco4j.compute.cuda;
+
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.HashSet;
+import java.util.Set;
+import org.bytedeco.cuda.cudart.CUctx_st;
+import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.javacpp.SizeTPointer;
+import org.taco4j.common.TacoException;
+
+/**
+ * A GPU: its context, its kernels, and its memory, of which no more is used than the limit. Work is
+ * done in a {@link #scope}. Closing it frees everything; scopes that are open then are a mistake
+ * and said to be one.
+ */
+final class CudaDevice implements AutoCloseable {
+  /** Of the memory that is free when the device is opened, where no limit is given. */
+  private static final double FREE_PORTION = 0.9;
+
+  private static final double MEBIBYTE = 1 << 20;
+
+  private final CudaProbe.Gpu gpu;
+  private final int handle;
+  private final CUctx_st context = new CUctx_st();
+  private final CudaModules modules = new CudaModules(this);
+  private final long memoryLimit;
+  private final int multiprocessors;
+  private final int sharedMemoryPerBlock;
+
+  private long used;
+  private long peak;
+  private final Set<DeviceScope> scopes = new HashSet<>();
+  private final Deque<Staging> staging = new ArrayDeque<>();
+
+  private CudaDevice(CudaProbe.Gpu gpu, long memoryLimit) {
+    this.gpu = gpu;
+    int[] out = new int[1];
+    check(cudart.cuInit(0), "cuInit");
+    check(cudart.cuDeviceGet(out, gpu.ordinal()), "cuDeviceGet");
+    handle = out[0];
+    check(cudart.cuDevicePrimaryCtxRetain(context, handle), "making a context");
+    enter();
+    multiprocessors = attribute(cudart.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+    sharedMemoryPerBlock = attribute(cudart.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+    try (SizeTPointer free = new SizeTPointer(1);
+        SizeTPointer total = new SizeTPointer(1)) {
+      check(cudart.cuMemGetInfo(free, total), "cuMemGetInfo");
+      if (memoryLimit > total.get()) {
+        throw TacoException.usage(
+            "--gpu-memory of %.0f MiB is more than the %.0f MiB of %s"
+                .formatted(memoryLimit / MEBIBYTE, total.get() / MEBIBYTE, gpu));
+      }
+      this.memoryLimit = memoryLimit > 0 ? memoryLimit : (long) (FREE_PORTION * free.get());
+    }
+  }
+
+  /**
+   * Opens a GPU.
+   *
+   * @param memoryLimit bytes of its memory that may be used at once; 0 for most of what is free
+   * @throws TacoException of kind RUNTIME where the driver refuses, of kind USAGE where the GPU has
+   *     less memory than that
+   */
+  static CudaDevice open(CudaProbe.Gpu gpu, long memoryLimit) {
+    return new CudaDevice(gpu, memoryLimit);
+  }
+
+  private int attribute(int which) {
+    int[] out = new int[1];
+    check(cudart.cuDeviceGetAttribute(out, which, handle), "cuDeviceGetAttribute");
+    return out[0];
+  }
+
+  /** Which GPU it is. */
+  CudaProbe.Gpu gpu() {
+    return gpu;
+  }
+
+  /** How many multiprocessors it has. */
+  int multiprocessors() {
+    return multiprocessors;
+  }
+
+  /** How much shared memory a thread block can have, in bytes: what a kernel can opt in to. */
+  int sharedMemoryPerBlock() {
+    return sharedMemoryPerBlock;
+  }
+
+  /** 10 times the compute capability: 75. */
+  int computeCapability() {
+    return gpu.capability();
+  }
+
+  /** How many bytes may be in use at once. */
+  long memoryLimit() {
+    return memoryLimit;
+  }
+
+  /** How many bytes more may be allocated now. */
+  synchronized long memoryLeft() {
+    return memoryLimit - used;
+  }
+
+  /** The most bytes that were in use at once. */
+  synchronized long peakMemory() {
+    return peak;
+  }
+
+  /** How many scopes are open. */
+  synchronized int openScopes() {
+    return scopes.size();
+  }
+
+  /** A kernel of {@code cuda-kernels/<file>.cu}. */
+  Kernel kernel(String file, String name) {
+    enter();
+    return modules.kernel(file, name);
+  }
+
+  /** A new stream with memory of its own; to be closed by the caller. */
+  DeviceScope scope() {
+    enter();
+    DeviceScope scope = new DeviceScope(this);
+    synchronized (this) {
+      scopes.add(scope);
+    }
+    return scope;
+  }
+
+  /** Makes this the device of the calling thread. */
+  void enter() {
+    check(cudart.cuCtxSetCurrent(context), "cuCtxSetCurrent");
+  }
+
+  long allocate(long bytes) {
+    synchronized (this) {
+      if (bytes > memoryLimit - used) {
+        throw TacoException.runtime(
+            ("%s: %.1f MiB do not fit: %.1f of the %.1f MiB that may be used are in use;"
+                    + " give it more with --gpu-memory, or use --backend simd")
+                .formatted(this, bytes / MEBIBYTE, used / MEBIBYTE, memoryLimit / MEBIBYTE));
+      }
+      used += bytes;
+      peak = Math.max(peak, used);
+    }
+    enter();
+    long[] address = new long[1];
+    int code = cudart.cuMemAlloc(address, Math.max(1, bytes));
+    if (code != cudart.CUDA_SUCCESS) {
+      synchronized (this) {
+        used -= bytes;
+      }
+      check(code, "allocating %.1f MiB".formatted(bytes / MEBIBYTE));
+    }
+    return address[0];
+  }
+
+  void free(long address, long bytes) {
+    cudart.cuMemFree(address);
+    synchronized (this) {
+      used -= bytes;
+    }
+  }
+
+  Staging takeStaging() {
+    synchronized (this) {
+      Staging free = staging.poll();
+      if (free != null) {
+        return free;
+      }
+    }
+    return new Staging(this);
+  }
+
+  synchronized void giveBack(Staging buffers) {
+    staging.push(buffers);
+  }
+
+  synchronized void closed(DeviceScope scope) {
+    scopes.remove(scope);
+  }
+
+  /** Throws where a call of the driver failed. */
+  void check(int code, String what) {
+    if (code != cudart.CUDA_SUCCESS) {
+      Cuda.check(code, toString(), what);
+    }
+  }
+
+  /** Runs a call; a failure also says which kernel was queued last. */
+  void naming(String lastKernel, Runnable call) {
+    try {
+      call.run();
+    } catch (TacoException e) {
+      throw lastKernel.isEmpty()
+          ? e
+          : new TacoException(
+              e.kind(), "%s; the last kernel was %s".formatted(e.getMessage(), lastKernel), e);
+    }
+  }
+
+  @Override
+  public synchronized void close() {
+    enter();
+    int open = scopes.size();
+    staging.forEach(Staging::close);
+    staging.clear();
+    modules.close();
+    cudart.cuDevicePrimaryCtxRelease(handle);
+    if (open > 0 || used > 0) {
+      throw new IllegalStateException(
+          "%s is closed with %d open scopes and %d bytes in use".formatted(this, open, used));
+    }
+  }
+
+  @Override
+  public String toString() {
+    return gpu.toString();
+  }
+}

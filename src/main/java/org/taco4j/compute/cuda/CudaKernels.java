@@ -1,0 +1,34 @@
+package org.taco4j.compute.cuda;
+
+import java.util.Comparator;
+import java.util.List;
+import org.taco4j.compute.DeviceKernels;
+
+/** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
+final class CudaKernels implements DeviceKernels, AutoCloseable {
+  private final List<CudaDevice> devices;
+
+  /** On these devices, which it owns; at least one. */
+  CudaKernels(List<CudaDevice> devices) {
+    this.devices = List.copyOf(devices);
+  }
+
+  /** The device with the fewest open scopes; of equals the first. */
+  CudaDevice device() {
+    return devices.stream().min(Comparator.comparingInt(CudaDevice::openScopes)).orElseThrow();
+  }
+
+  List<CudaDevice> devices() {
+    return devices;
+  }
+
+  @Override
+  public int layersAtOnce() {
+    return devices.size();
+  }
+
+  @Override
+  public void close() {
+    devices.forEach(CudaDevice::close);
+  }
+}

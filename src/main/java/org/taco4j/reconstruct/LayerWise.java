@@ -6,14 +6,17 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.function.Supplier;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.calibrate.Calibrator;
 import org.taco4j.calibrate.GramKey;
 import org.taco4j.calibrate.GramMatrix;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
+import org.taco4j.common.Pipeline;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerWeights;
@@ -45,6 +48,9 @@ public final class LayerWise {
   private final Workers workers;
   private final Notices notices;
   private final @Nullable LayerCheckpoints checkpoints;
+
+  /** Bytes of Gram matrices let go since the collector was last asked to run. */
+  private long garbage;
 
   /**
    * Layer-wise compression of a model.
@@ -152,8 +158,7 @@ public final class LayerWise {
     Calibrator calibrator = new Calibrator(dense, backend, workers);
     double calibrateSeconds = 0;
     double solveSeconds = 0;
-    long garbage = 0;
-    int noted = notices.list().size();
+    int[] noted = {notices.list().size()};
     for (int pass = 0; pass < passes.size(); pass++) {
       List<Layer> layers = passes.get(pass);
       listener.calibrating(pass, passes.size(), layers.size());
@@ -169,24 +174,17 @@ public final class LayerWise {
       long calibrated = System.nanoTime();
       Map<GramKey, Integer> users = new HashMap<>();
       layers.forEach(layer -> Calibrator.keys(layer).forEach(k -> users.merge(k, 1, Integer::sum)));
-      for (Layer layer : layers) {
-        Plan plan = Objects.requireNonNull(byLayer.get(layer));
-        Outcome outcome = solve(plan, damping, hessians, heldOutHessians);
-        outcomes.put(plan, outcome);
-        noted = save(outcome, noted);
-        listener.solved(outcome);
-        for (GramKey key : Calibrator.keys(layer)) {
-          if (users.merge(key, -1, Integer::sum) == 0) {
-            hessians.remove(key);
-            heldOutHessians.remove(key);
-            garbage += key.bytes() * matrices;
-          }
-        }
-        if (garbage > GARBAGE_BYTES) {
-          System.gc();
-          garbage = 0;
-        }
-      }
+      Pipeline.run(
+          layers.stream().map(layer -> Objects.requireNonNull(byLayer.get(layer))).toList(),
+          layersAtOnce(),
+          plan -> solving(plan, damping, hessians, heldOutHessians),
+          solved -> {
+            Outcome outcome = finish(solved);
+            outcomes.put(outcome.plan(), outcome);
+            noted[0] = save(outcome, noted[0]);
+            listener.solved(outcome);
+            dispose(outcome.plan().layer(), users, hessians, heldOutHessians, matrices);
+          });
       calibrateSeconds += (calibrated - start) / 1e9;
       solveSeconds += (System.nanoTime() - calibrated) / 1e9;
     }
@@ -284,33 +282,94 @@ public final class LayerWise {
                 .add(Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
   }
 
-  private Outcome solve(
+  /** How many layers are solved side by side: one for each device, else all threads on one. */
+  private int layersAtOnce() {
+    DeviceKernels device = backend.device();
+    return device == null ? 1 : device.layersAtOnce();
+  }
+
+  /** A layer's solved weights, which are not yet in the model: [rows, cols] for each group. */
+  @SuppressWarnings("ArrayRecordComponent") // handed from one step to the next
+  private record Solved(
+      Plan plan,
+      LayerSolving solving,
+      float[][] weights,
+      LayerError errors,
+      @Nullable LayerError heldOutErrors) {}
+
+  /** Reads a layer's weights; what is returned solves it, and touches the model no more. */
+  private Supplier<Solved> solving(
       Plan plan,
       Damping damping,
       Map<GramKey, List<Hessian>> hessians,
       Map<GramKey, List<Hessian>> heldOutHessians) {
     Layer layer = plan.layer();
     float[][] groups = LayerWeights.unfold(compressed, layer);
+    List<List<Hessian>> parts = new ArrayList<>();
+    List<@Nullable Hessian> unseen = new ArrayList<>();
+    for (int group = 0; group < groups.length; group++) {
+      GramKey key = GramKey.of(layer, group);
+      parts.add(Objects.requireNonNull(hessians.get(key)));
+      unseen.add(
+          heldOutHessians.isEmpty()
+              ? null
+              : Objects.requireNonNull(heldOutHessians.get(key)).getFirst());
+    }
+    return () -> solve(plan, damping, groups, parts, unseen);
+  }
+
+  private Solved solve(
+      Plan plan,
+      Damping damping,
+      float[][] groups,
+      List<List<Hessian>> hessians,
+      List<@Nullable Hessian> heldOutHessians) {
+    Layer layer = plan.layer();
     float[][] solved = new float[groups.length][];
     LayerError errors = new LayerError();
-    LayerError heldOutErrors = heldOutHessians.isEmpty() ? null : new LayerError();
+    LayerError heldOutErrors = heldOutHessians.contains(null) ? null : new LayerError();
     LayerSolving solving = new LayerSolving(plan, damping, backend);
     for (int group = 0; group < groups.length; group++) {
       float[] weights = groups[group];
-      GramKey key = GramKey.of(layer, group);
-      List<Hessian> parts = Objects.requireNonNull(hessians.get(key));
+      List<Hessian> parts = hessians.get(group);
       SplitHessian halves =
           parts.size() < 2 ? null : new SplitHessian(parts.getFirst(), parts.getLast());
       Hessian hessian = halves == null ? parts.getFirst() : halves.whole();
       solved[group] = solving.solve(weights, hessian, halves);
       errors.add(weights, solved[group], layer.rows(), layer.cols(), hessian, backend);
-      if (heldOutErrors != null) {
-        Hessian unseen = Objects.requireNonNull(heldOutHessians.get(key)).getFirst();
+      Hessian unseen = heldOutHessians.get(group);
+      if (heldOutErrors != null && unseen != null) {
         heldOutErrors.add(weights, solved[group], layer.rows(), layer.cols(), unseen, backend);
       }
     }
-    LayerWeights.fold(compressed, layer, solved);
-    return solving.outcome(
-        errors.relative(), heldOutErrors == null ? null : heldOutErrors.relative(), notices);
+    return new Solved(plan, solving, solved, errors, heldOutErrors);
+  }
+
+  private Outcome finish(Solved solved) {
+    LayerWeights.fold(compressed, solved.plan().layer(), solved.weights());
+    LayerError heldOut = solved.heldOutErrors();
+    return solved
+        .solving()
+        .outcome(solved.errors().relative(), heldOut == null ? null : heldOut.relative(), notices);
+  }
+
+  /** Lets go of a solved layer's Gram matrices that no layer needs any more. */
+  private void dispose(
+      Layer layer,
+      Map<GramKey, Integer> users,
+      Map<GramKey, List<Hessian>> hessians,
+      Map<GramKey, List<Hessian>> heldOutHessians,
+      int matrices) {
+    for (GramKey key : Calibrator.keys(layer)) {
+      if (users.merge(key, -1, Integer::sum) == 0) {
+        hessians.remove(key);
+        heldOutHessians.remove(key);
+        garbage += key.bytes() * matrices;
+      }
+    }
+    if (garbage > GARBAGE_BYTES) {
+      System.gc();
+      garbage = 0;
+    }
   }
 }

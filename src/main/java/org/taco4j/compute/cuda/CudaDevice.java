@@ -28,6 +28,9 @@ final class CudaDevice implements AutoCloseable {
   private final int multiprocessors;
   private final int sharedMemoryPerBlock;
 
+  /** What scopes use or have reserved, whichever is more. */
+  private long committed;
+
   private long used;
   private long peak;
   private final Set<DeviceScope> scopes = new HashSet<>();
@@ -97,9 +100,9 @@ final class CudaDevice implements AutoCloseable {
     return memoryLimit;
   }
 
-  /** How many bytes more may be allocated now. */
+  /** How many bytes more may be reserved now. */
   synchronized long memoryLeft() {
-    return memoryLimit - used;
+    return memoryLimit - committed;
   }
 
   /** The most bytes that were in use at once. */
@@ -120,12 +123,58 @@ final class CudaDevice implements AutoCloseable {
 
   /** A new stream with memory of its own; to be closed by the caller. */
   DeviceScope scope() {
-    enter();
-    DeviceScope scope = new DeviceScope(this);
-    synchronized (this) {
-      scopes.add(scope);
+    return scope(0);
+  }
+
+  /**
+   * {@link #scope()} with so much memory at its disposal that it waits for other scopes to end
+   * rather than fail half-way: for work of which several pieces may be under way at once. A thread
+   * that holds one must not ask for another.
+   *
+   * @param reserved bytes
+   */
+  DeviceScope scope(long reserved) {
+    commit(reserved, true);
+    try {
+      enter();
+      DeviceScope scope = new DeviceScope(this, reserved);
+      synchronized (this) {
+        scopes.add(scope);
+      }
+      return scope;
+    } catch (TacoException e) {
+      release(reserved);
+      throw e;
     }
-    return scope;
+  }
+
+  /** Takes bytes out of what is left; waits for open scopes to end where {@code wait} is set. */
+  private synchronized void commit(long bytes, boolean wait) {
+    boolean interrupted = false;
+    while (wait && bytes > memoryLimit - committed && bytes <= memoryLimit && committed > 0) {
+      try {
+        wait();
+      } catch (InterruptedException e) {
+        interrupted = true;
+        break;
+      }
+    }
+    if (interrupted) {
+      Thread.currentThread().interrupt();
+      throw new TacoException(TacoException.Kind.INTERRUPTED, "interrupted");
+    }
+    if (bytes > memoryLimit - committed) {
+      throw TacoException.runtime(
+          ("%s: %.1f MiB do not fit: %.1f of the %.1f MiB that may be used are taken;"
+                  + " give it more with --gpu-memory, or use --backend simd")
+              .formatted(this, bytes / MEBIBYTE, committed / MEBIBYTE, memoryLimit / MEBIBYTE));
+    }
+    committed += bytes;
+  }
+
+  private synchronized void release(long bytes) {
+    committed -= bytes;
+    notifyAll();
   }
 
   /** Makes this the device of the calling thread. */
@@ -133,34 +182,32 @@ final class CudaDevice implements AutoCloseable {
     check(cudart.cuCtxSetCurrent(context), "cuCtxSetCurrent");
   }
 
-  long allocate(long bytes) {
-    synchronized (this) {
-      if (bytes > memoryLimit - used) {
-        throw TacoException.runtime(
-            ("%s: %.1f MiB do not fit: %.1f of the %.1f MiB that may be used are in use;"
-                    + " give it more with --gpu-memory, or use --backend simd")
-                .formatted(this, bytes / MEBIBYTE, used / MEBIBYTE, memoryLimit / MEBIBYTE));
-      }
-      used += bytes;
-      peak = Math.max(peak, used);
-    }
+  /** Memory for a scope, out of its reservation first. */
+  long allocate(DeviceScope scope, long bytes) {
+    long beyond = Math.max(0, scope.used() + bytes - Math.max(scope.reserved(), scope.used()));
+    commit(beyond, false);
     enter();
     long[] address = new long[1];
     int code = cudart.cuMemAlloc(address, Math.max(1, bytes));
     if (code != cudart.CUDA_SUCCESS) {
-      synchronized (this) {
-        used -= bytes;
-      }
+      release(beyond);
       check(code, "allocating %.1f MiB".formatted(bytes / MEBIBYTE));
+    }
+    synchronized (this) {
+      used += bytes;
+      peak = Math.max(peak, used);
     }
     return address[0];
   }
 
-  void free(long address, long bytes) {
-    cudart.cuMemFree(address);
+  /** Frees memory of a scope; its reservation stays. */
+  void free(DeviceScope scope, DeviceArray array) {
+    cudart.cuMemFree(array.address());
+    long bytes = array.bytes();
     synchronized (this) {
       used -= bytes;
     }
+    release(Math.min(bytes, Math.max(0, scope.used() - scope.reserved())));
   }
 
   Staging takeStaging() {
@@ -177,8 +224,12 @@ final class CudaDevice implements AutoCloseable {
     staging.push(buffers);
   }
 
-  synchronized void closed(DeviceScope scope) {
-    scopes.remove(scope);
+  /** A scope whose memory has been freed is gone, and its reservation with it. */
+  void closed(DeviceScope scope) {
+    synchronized (this) {
+      scopes.remove(scope);
+    }
+    release(scope.reserved());
   }
 
   /** Throws where a call of the driver failed. */

@@ -23,6 +23,8 @@ final class DeviceScope implements AutoCloseable {
   private static final int MAX_ARGUMENTS = 32;
 
   private final CudaDevice device;
+  private final long reserved;
+  private long used;
   private final CUstream_st stream = new CUstream_st();
   private final List<DeviceArray> arrays = new ArrayList<>();
   private final LongPointer arguments = new LongPointer(MAX_ARGUMENTS);
@@ -32,8 +34,9 @@ final class DeviceScope implements AutoCloseable {
   private String lastKernel = "";
 
   /** By {@link CudaDevice#scope}; the device's context is this thread's. */
-  DeviceScope(CudaDevice device) {
+  DeviceScope(CudaDevice device, long reserved) {
     this.device = device;
+    this.reserved = reserved;
     device.check(cudart.cuStreamCreate(stream, cudart.CU_STREAM_NON_BLOCKING), "creating a stream");
     for (int i = 0; i < MAX_ARGUMENTS; i++) {
       parameters.put(i, new LongPointer(arguments).position(i));
@@ -45,6 +48,16 @@ final class DeviceScope implements AutoCloseable {
   /** The device that this is on. */
   CudaDevice device() {
     return device;
+  }
+
+  /** The bytes that were set aside for this scope. */
+  long reserved() {
+    return reserved;
+  }
+
+  /** The bytes that it uses. */
+  long used() {
+    return used;
   }
 
   /** The stream, for cuBLAS and cuSOLVER. */
@@ -73,9 +86,9 @@ final class DeviceScope implements AutoCloseable {
   }
 
   private DeviceArray allocate(long count, int elementBytes) {
-    DeviceArray array =
-        new DeviceArray(
-            device.allocate(Math.multiplyExact(count, elementBytes)), count, elementBytes);
+    long bytes = Math.multiplyExact(count, elementBytes);
+    DeviceArray array = new DeviceArray(device.allocate(this, bytes), count, elementBytes);
+    used += bytes;
     arrays.add(array);
     return array;
   }
@@ -86,7 +99,12 @@ final class DeviceScope implements AutoCloseable {
       throw new IllegalArgumentException("not an array of this scope, or a part of one");
     }
     synchronize();
-    device.free(array.address(), array.bytes());
+    release(array);
+  }
+
+  private void release(DeviceArray array) {
+    device.free(this, array);
+    used -= array.bytes();
   }
 
   /** A new array on the device with the elements of one on the heap. */
@@ -267,7 +285,7 @@ final class DeviceScope implements AutoCloseable {
     device.enter();
     cudart.cuStreamSynchronize(stream);
     for (DeviceArray array : arrays) {
-      device.free(array.address(), array.bytes());
+      release(array);
     }
     arrays.clear();
     Staging taken = staging;

@@ -10,8 +10,7 @@
 // one that can run does, in an order to be chosen: forward, backward, or shuffled anew from a seed
 // for every block and every __syncthreads. So a kernel that lacks a barrier gives other bytes in
 // another order; for_each_order runs a test in all of them. Memory that a kernel has not written
-// is 0xff bytes (NaN, -1): dynamic shared memory in every block, and what poisoned() allocates.
-// Static shared memory keeps what the block before left in it.
+// is 0xff bytes (NaN, -1): shared memory in every block, and what poisoned() allocates.
 //
 // What ends a launch with LaunchError: threads that wait for ever, threads that return while others
 // wait at __syncthreads (or before), __syncthreads of different source lines at once, different
@@ -23,12 +22,20 @@
 // another one does never ends), the memory model (fences do nothing), timing, the GPU's rounding of
 // approximate functions (rsqrt, __expf), contraction of a * b + c into fma, local and register
 // limits. Passing here says nothing about data races inside one instruction, nor about speed.
+//
+// Static shared memory is thread_local, as that keeps it apart from all other variables and so
+// lets it be overwritten: a program that includes this has no uninitialised thread_local variables
+// of its own. AddressSanitizer watches plain static arrays only; under it, static shared memory is
+// that, and keeps what the block before left there.
 #pragma once
 
 #ifndef TACO4J_CPU_SHIM
 #error "cuda_shim.h is for compilation with TACO4J_CPU_SHIM."
 #endif
 
+#ifdef __ELF__
+#include <link.h>
+#endif
 #include <math.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -67,7 +74,12 @@
 #define __global__
 #define __device__
 #define __host__
+#if defined(__ELF__) && !defined(TACO4J_SHIM_ASAN)
+#define TACO4J_SHIM_THREAD_LOCAL 1
+#define __shared__ static thread_local
+#else
 #define __shared__ static
+#endif
 #define __constant__ const
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__
@@ -260,6 +272,45 @@ struct Fiber {
 #endif
 };
 
+#ifdef TACO4J_SHIM_THREAD_LOCAL
+// In the static shared memory of the program or library that this is part of.
+inline thread_local char static_shared_marker;
+#endif
+
+// The static shared memory of this thread: what is thread_local here and not initialised.
+class StaticShared {
+ public:
+  StaticShared() {
+#ifdef TACO4J_SHIM_THREAD_LOCAL
+    static_shared_marker = 0;  // from here on this thread has such memory
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* pointer) {
+          StaticShared& self = *static_cast<StaticShared*>(pointer);
+          unsigned char* begin = static_cast<unsigned char*>(info->dlpi_tls_data);
+          unsigned char* marker = reinterpret_cast<unsigned char*>(&static_shared_marker);
+          for (int i = 0; begin != nullptr && i < info->dlpi_phnum; i++) {
+            const auto& header = info->dlpi_phdr[i];
+            if (header.p_type != PT_TLS || marker < begin || marker >= begin + header.p_memsz) continue;
+            self.begin_ = begin + header.p_filesz;
+            self.bytes_ = header.p_memsz - header.p_filesz;
+            return 1;
+          }
+          return 0;
+        },
+        this);
+#endif
+  }
+
+  // A library of all kernels has too much of it for every block: then it is for the first only.
+  void poison(long long block) {
+    if (bytes_ > 0 && (bytes_ <= (64 << 10) || block == 0)) std::memset(begin_, kPoison, bytes_);
+  }
+
+ private:
+  unsigned char* begin_ = nullptr;
+  size_t bytes_ = 0;
+};
+
 // The one run at a time: the threads of a block, where they stand, and their stacks.
 class Run {
  public:
@@ -304,21 +355,25 @@ class Run {
     blockDim = block;
     SharedMemory memory(shared_bytes);
     shared_ = memory.data();
+    StaticShared static_shared;
     prepare_fibers();
-    blocks_ = 0;
+    long long number = 0;
     for (unsigned z = 0; z < grid.z; z++) {
       for (unsigned y = 0; y < grid.y; y++) {
         for (unsigned x = 0; x < grid.x; x++) {
           blockIdx = {x, y, z};
           memory.poison();
+          static_shared.poison(number);
           run_block();
-          if (failure_.empty() && memory.overrun()) fail_after("wrote past dynamic shared memory");
+          if (failure_.empty() && memory.overrun()) {
+            failure_ = "Block " + text(blockIdx) + " wrote past dynamic shared memory";
+          }
           if (!failure_.empty()) {
             std::string failure;
             failure.swap(failure_);
             throw LaunchError(failure);
           }
-          blocks_++;
+          number++;
         }
       }
     }
@@ -418,9 +473,8 @@ class Run {
   }
 
   [[noreturn]] void fail(const std::string& what, Site site, const std::string& why) {
-    failure_ = what + " at " + site.text() + " in thread " + text(current_->index) + " of block " +
-               text(blockIdx) + " " + why;
-    abandon();
+    throw LaunchError(what + " at " + site.text() + " in thread " + text(current_->index) +
+                      " of block " + text(blockIdx) + " " + why);
   }
 
  private:
@@ -569,8 +623,13 @@ class Run {
     Run& run = instance();
     run.arrived(*run.current_);
     for (;;) {
-      run.invoke_(run.arguments_);
-      run.finish();
+      try {
+        run.invoke_(run.arguments_);
+        run.finish();
+      } catch (const LaunchError& error) {
+        run.failure_ = error.what();
+      }
+      if (!run.failure_.empty()) run.abandon();
     }
   }
 
@@ -676,15 +735,10 @@ class Run {
               Run::text(fiber.index) + " on at " + name(fiber.wait) + " at " + fiber.site.text();
       i += same - 1;
     }
-    failure_ = text;
-    abandon();
+    throw LaunchError(text);
   }
 
-  void fail_after(const std::string& what) {
-    failure_ = "Block " + text(blockIdx) + " " + what;
-  }
-
-  // Back to the launcher for good: what is on the stacks of the block's fibers is left there.
+  // Back to the launcher for good: what is on the stacks of the block's other fibers is left there.
   [[noreturn]] void abandon() {
     Fiber& self = *current_;
     started_ = 0;
@@ -699,7 +753,6 @@ class Run {
   void* shared_ = nullptr;
   std::string failure_;
   int threads_ = 0;
-  long long blocks_ = 0;
 
   std::vector<Fiber> fibers_;       // by id
   std::vector<int> permutation_;    // ids by slot

@@ -39,7 +39,7 @@ final class DeviceScope implements AutoCloseable {
     this.reserved = reserved;
     device.check(cudart.cuStreamCreate(stream, cudart.CU_STREAM_NON_BLOCKING), "creating a stream");
     for (int i = 0; i < MAX_ARGUMENTS; i++) {
-      parameters.put(i, new LongPointer(arguments).position(i));
+      parameters.put(i, arguments.getPointer(i));
     }
     values =
         MemorySegment.ofAddress(arguments.address()).reinterpret((long) MAX_ARGUMENTS * Long.BYTES);

@@ -25,7 +25,7 @@
 //
 // Static shared memory is thread_local, as that keeps it apart from all other variables and so
 // lets it be overwritten: a program that includes this has no uninitialised thread_local variables
-// of its own. AddressSanitizer watches plain static arrays only; under it, static shared memory is
+// of its own, and has those of the C and C++ libraries in shared ones. AddressSanitizer watches plain static arrays only; under it, static shared memory is
 // that, and keeps what the block before left there.
 #pragma once
 

@@ -425,12 +425,36 @@ TACO4J_FAKE_API long long taco4j_fake_live_bytes() {
   return bytes;
 }
 
-// Allocations of devices and of pinned memory, streams, events and modules that are still there.
+// Allocations of devices and of pinned memory, streams, events, modules and retained contexts that
+// are still there.
 TACO4J_FAKE_API long long taco4j_fake_live_allocations() {
   const std::lock_guard<std::recursive_mutex> lock(driver().mutex);
   const Driver& cuda = driver();
-  return static_cast<long long>(cuda.allocations.size() + cuda.streams.size() +
-                                cuda.events.size() + cuda.modules.size());
+  size_t live = cuda.allocations.size() + cuda.streams.size() + cuda.events.size() + cuda.modules.size();
+  for (const Context& context : cuda.contexts) live += static_cast<size_t>(context.references);
+  return static_cast<long long>(live);
+}
+
+// Throws away all of these, work that is queued, and what failed.
+TACO4J_FAKE_API void taco4j_fake_reset() {
+  const std::lock_guard<std::recursive_mutex> lock(driver().mutex);
+  Driver& cuda = driver();
+  for (Stream* stream : cuda.streams) delete stream;
+  for (Event* event : cuda.events) delete event;
+  for (Module* module : cuda.modules) delete module;
+  for (const auto& [address, allocation] : cuda.allocations) {
+    const size_t fence = allocation.context == nullptr ? 0 : kFence;
+    std::free(reinterpret_cast<unsigned char*>(address) - fence);
+  }
+  cuda.streams.clear();
+  cuda.events.clear();
+  cuda.modules.clear();
+  cuda.allocations.clear();
+  for (Context& context : cuda.contexts) {
+    context.references = 0;
+    context.used = 0;
+    context.error = kSuccess;
+  }
 }
 
 TACO4J_FAKE_API int taco4j_fake_enqueue(void* stream, int (*run)(void* data),

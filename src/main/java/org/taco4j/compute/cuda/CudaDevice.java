@@ -43,18 +43,27 @@ final class CudaDevice implements AutoCloseable {
     check(cudart.cuDeviceGet(out, gpu.ordinal()), "cuDeviceGet");
     handle = out[0];
     check(cudart.cuDevicePrimaryCtxRetain(context, handle), "making a context");
-    enter();
-    multiprocessors = attribute(cudart.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
-    sharedMemoryPerBlock = attribute(cudart.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
-    try (SizeTPointer free = new SizeTPointer(1);
-        SizeTPointer total = new SizeTPointer(1)) {
-      check(cudart.cuMemGetInfo(free, total), "cuMemGetInfo");
-      if (memoryLimit > total.get()) {
-        throw TacoException.usage(
-            "--gpu-memory of %.0f MiB is more than the %.0f MiB of %s"
-                .formatted(memoryLimit / MEBIBYTE, total.get() / MEBIBYTE, gpu));
+    boolean opened = false;
+    try {
+      enter();
+      multiprocessors = attribute(cudart.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+      sharedMemoryPerBlock =
+          attribute(cudart.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
+      try (SizeTPointer free = new SizeTPointer(1);
+          SizeTPointer total = new SizeTPointer(1)) {
+        check(cudart.cuMemGetInfo(free, total), "cuMemGetInfo");
+        if (memoryLimit > total.get()) {
+          throw TacoException.usage(
+              "--gpu-memory of %.0f MiB is more than the %.0f MiB of %s"
+                  .formatted(memoryLimit / MEBIBYTE, total.get() / MEBIBYTE, gpu));
+        }
+        this.memoryLimit = memoryLimit > 0 ? memoryLimit : (long) (FREE_PORTION * free.get());
       }
-      this.memoryLimit = memoryLimit > 0 ? memoryLimit : (long) (FREE_PORTION * free.get());
+      opened = true;
+    } finally {
+      if (!opened) {
+        cudart.cuDevicePrimaryCtxRelease(handle);
+      }
     }
   }
 

@@ -123,7 +123,7 @@ public final class FakeCuda implements AutoCloseable {
     return number("taco4j_fake_live_bytes");
   }
 
-  /** Allocations, of pinned memory too, streams, events and modules that there are. */
+  /** Allocations, of pinned memory too, streams, events, modules and contexts that there are. */
   public long liveAllocations() {
     return number("taco4j_fake_live_allocations");
   }
@@ -135,8 +135,10 @@ public final class FakeCuda implements AutoCloseable {
     reset();
     devices(0);
     if (left != 0) {
+      // So that other tests do not suffer from it.
+      invoke(LINKER.downcallHandle(symbol("taco4j_fake_reset"), FunctionDescriptor.ofVoid()));
       throw new AssertionError(
-          "%d allocations, streams, events or modules of CUDA are left".formatted(left));
+          "%d allocations, streams, events, modules or contexts of CUDA are left".formatted(left));
     }
   }
 

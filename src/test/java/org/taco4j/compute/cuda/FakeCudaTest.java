@@ -213,14 +213,18 @@ class FakeCudaTest {
 
   @Test
   void leaksAreFound() {
+    check(cudart.cuDevicePrimaryCtxRelease(0));
     FakeCuda inner = FakeCuda.load();
     start();
-    long device = allocate(64);
-    assertThrows(AssertionError.class, inner::close);
+    assertThrows(AssertionError.class, inner::close, "a context is left");
+    inner = FakeCuda.load();
+    start();
+    allocate(64);
+    check(cudart.cuDevicePrimaryCtxRelease(0));
+    assertThrows(AssertionError.class, inner::close, "memory is left");
+    assertEquals(0, fake.liveAllocations());
     fake.devices(1);
     check(cudart.cuInit(0));
-    check(cudart.cuMemFree(device));
-    check(cudart.cuDevicePrimaryCtxRelease(0));
   }
 
   @Test

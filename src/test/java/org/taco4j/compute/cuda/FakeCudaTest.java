@@ -2,9 +2,12 @@ package org.taco4j.compute.cuda;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
+import java.util.List;
 import org.bytedeco.cuda.cublas.cublasContext;
 import org.bytedeco.cuda.cudart.CUctx_st;
 import org.bytedeco.cuda.cudart.CUevent_st;
@@ -356,11 +359,18 @@ class FakeCudaTest {
   @Test
   void probeFindsEveryPart() {
     CudaProbe.Findings findings = CudaProbe.examine();
-    for (String part : new String[] {"driver", "device"}) {
-      assertEquals(true, findings.has(part), findings.parts().toString());
+    assertEquals("", findings.obstacle());
+    for (String part : List.of("driver", "device", "kernels", "cudart", "cuBLAS", "cuSOLVER")) {
+      assertTrue(findings.has(part), findings.parts()::toString);
     }
+    // Where there is no nvcc, the kernels are those of the fake driver.
+    assertTrue(
+        getClass()
+            .getClassLoader()
+            .resources("META-INF/cuda/fill.fatbin")
+            .anyMatch(resource -> resource.getPath().contains("fake-cuda")));
     fake.devices(0);
-    assertEquals(false, CudaProbe.examine().has("device"));
+    assertFalse(CudaProbe.examine().has("device"));
     fake.devices(1);
     check(cudart.cuInit(0));
   }

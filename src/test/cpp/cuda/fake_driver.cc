@@ -158,6 +158,7 @@ struct Function {
 struct Module {
   Context* context;
   std::map<std::string, Function> functions;
+  std::string image;  // what nvcc has made of its file; empty where there is no nvcc
 };
 
 struct Allocation {
@@ -658,11 +659,23 @@ TACO4J_FAKE_API CUresult cuCtxSynchronize() {
 
 // ---- Modules and kernels ------------------------------------------------------------------------
 
+// What nvcc has compiled: a header of 16 bytes, whose last 8 are the length of what follows. Empty
+// for the modules that stand in for it.
+static std::string fatbin(const void* image) {
+  constexpr uint32_t kMagic = 0xba55ed50;
+  uint32_t magic;
+  std::memcpy(&magic, image, sizeof magic);
+  if (magic != kMagic) return "";
+  uint64_t size;
+  std::memcpy(&size, static_cast<const char*>(image) + 8, sizeof size);
+  return std::string(static_cast<const char*>(image), 16 + size);
+}
+
 TACO4J_FAKE_API CUresult cuModuleLoadData(void** module, const void* image) {
   Call call;
   if (call) return call.code();
   if (module == nullptr || image == nullptr) return kInvalidValue;
-  Module* loaded = new Module{current_context, {}};
+  Module* loaded = new Module{current_context, {}, fatbin(image)};
   driver().modules.insert(loaded);
   *module = loaded;
   return kSuccess;
@@ -696,6 +709,11 @@ TACO4J_FAKE_API CUresult cuModuleGetFunction(void** function, void* module, cons
   const auto& kernels = taco4j_fake::kernels();
   const auto kernel = kernels.find(name);
   if (kernel == kernels.end()) return kNotFound;
+  // The names of a file's kernels stand in its module, each with a zero at its end.
+  if (!loaded->image.empty() &&
+      loaded->image.find(std::string(name) + '\0') == std::string::npos) {
+    return kNotFound;
+  }
   Function& made = loaded->functions[name];
   made.kernel = &kernel->second;
   made.name = name;

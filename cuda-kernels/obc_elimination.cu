@@ -703,8 +703,7 @@ __device__ int eliminate_blocks(const Problem<T>& a, State<T>& s, int* order, do
     candidate = remove_block<K>(a, s, best.index);
     if (s.rank + a.k > s.capacity && step + 2 < a.steps) {
       compact(a, s, a.steps - step - 1, indices);
-      read_diagonal(a, s);
-      __syncthreads();
+      read_diagonal(a, s);  // of the thread's own units
       candidate = best_block<K>(a, s);
     }
   }
@@ -719,7 +718,7 @@ __device__ void eliminate(const Problem<T>& a) {
   __shared__ int claimed;
   State<T> s = state_of(a, shared);
   for (;;) {
-    __syncthreads();
+    // All have read it: an elimination has barriers.
     if (threadIdx.x == 0) claimed = atomicAdd(a.next, 1);
     __syncthreads();
     const int task = claimed;

@@ -258,7 +258,7 @@ void agrees_with_reference() {
       const std::string what = c.text() + ", " + place.name;
       const Outcome wide = in_all_orders<double>(c, place, layer, sets, steps, INFINITY);
       if (compare<double>(what + ", f64", want, wide, steps) > 0) fail(what, "another order");
-      const Outcome narrow = in_all_orders<float>(c, place, layer, sets, steps, INFINITY);
+      const Outcome narrow = run<float>(c, place, layer, sets, steps, INFINITY);
       others_in_float += compare<float>(what + ", f32", want, narrow, steps);
       sets_in_float += sets.size();
     }
@@ -294,7 +294,7 @@ void breaks_ties_by_the_lowest() {
     layer.least.assign(100, 0.5);
     layer.weights.assign(100, -2);
     for (const Place& place : kPlaces) {
-      const Outcome out = in_all_orders<T>(c, place, layer, {0}, 100 / k, 1e9);
+      const Outcome out = run<T>(c, place, layer, {0}, 100 / k, 1e9);
       for (int i = 0; i < 100 / k; i++) {
         if (out.order[i] != i || out.losses[i] != 2 * k) {
           fail(place.name, "ties of blocks of " + std::to_string(k));
@@ -325,7 +325,7 @@ void notices_what_is_no_inverse() {
       for (const Place& place : kPlaces) {
         const std::string what = "blocks of " + std::to_string(k) + ", " + std::to_string(off) +
                                  " beside ones, " + place.name;
-        const Outcome got = in_all_orders<T>(c, place, layer, {0, 1}, steps, INFINITY);
+        const Outcome got = run<T>(c, place, layer, {0, 1}, steps, INFINITY);
         for (int i = 0; i < 2; i++) {
           if (want.taken[i] != got.taken[i]) {
             fail(what, std::to_string(got.taken[i]) + " steps, expected " +

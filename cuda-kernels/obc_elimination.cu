@@ -723,9 +723,10 @@ __device__ void eliminate(const Problem<T>& a) {
     __syncthreads();
     const int task = claimed;
     if (task >= a.count) return;
-    begin_set(a, s, a.sets[task]);
-    int* order = a.order + taco4j::index(task, a.steps, 0);
-    double* losses = a.losses + taco4j::index(task, a.steps, 0);
+    const int set = a.sets[task];
+    begin_set(a, s, set);
+    int* order = a.order + taco4j::index(set, a.steps, 0);
+    double* losses = a.losses + taco4j::index(set, a.steps, 0);
     int taken;
     if (!Blocks) {
       taken = eliminate_columns(a, s, order, losses, values, indices);
@@ -734,7 +735,7 @@ __device__ void eliminate(const Problem<T>& a) {
     } else {
       taken = eliminate_blocks<0>(a, s, order, losses, values, indices);
     }
-    if (threadIdx.x == 0) a.taken[task] = taken;
+    if (threadIdx.x == 0) a.taken[set] = taken;
   }
 }
 
@@ -775,7 +776,7 @@ TACO4J_KERNEL taco4j_obc_pack_f64_f32(const double* matrix, int n, int ld, float
 //   of p than all of it, and rounding may take a little
 // weights: [rows, n]
 // set_rows: set s is rows s · set_rows and on, as many, the last set perhaps fewer
-// sets: [count]: which sets to eliminate
+// sets: [count]: which sets to eliminate; of the others nothing is written
 // k: columns of a block, divides n; 1 in the kernels of columns
 // group_size, group_budget: so many of each so many neighbouring columns may go; 1, 1 where any may;
 //   only in the kernels of columns
@@ -793,9 +794,9 @@ TACO4J_KERNEL taco4j_obc_pack_f64_f32(const double* matrix, int n, int ld, float
 // shared_vectors: 1 where the vectors are in shared memory, else 0
 // shared_u: elements of U in shared memory, a multiple of 4; where global_u is 0 at least c · k, or
 //   enough for all steps: steps · k rows of n rounded up to 4
-// order: [count, steps] out: the units of each set's steps
-// losses: [count, steps] out: what each step adds to the half squared error
-// taken: [count] out: the number of steps; or -1 - steps, where the next pivot shows that rounding
+// order: [all sets, steps] out: the units of each set's steps
+// losses: [all sets, steps] out: what each step adds to the half squared error
+// taken: [all sets] out: the number of steps; or -1 - steps, where the next pivot shows that rounding
 //   has destroyed the inverse
 // grid: as many blocks as are resident, at most count; block: 256, or where all steps fit into
 //   shared_u any multiple of 32 up to 256; dynamic shared memory: (shared_vectors ? vectors : 0) +

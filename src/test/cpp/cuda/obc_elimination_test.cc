@@ -12,6 +12,9 @@ namespace {
 
 int failures = 0;
 
+// Steps of a set that is not asked for.
+constexpr int kNotRun = -12345;
+
 void fail(const std::string& what, const std::string& why) {
   std::printf("%s: %s\n", what.c_str(), why.c_str());
   failures++;
@@ -19,6 +22,8 @@ void fail(const std::string& what, const std::string& why) {
 
 struct Case {
   int n, rows, set_rows, k, group_size, group_budget;
+
+  int sets() const { return ceil_div(rows, set_rows); }
 
   int removable() const { return n / k / group_size * group_budget; }
 
@@ -145,9 +150,10 @@ Outcome run(const Case& c, const Place& place, const Layer& layer, const std::ve
   auto scratch = taco4j_shim::poisoned<T>(stride * place.grid);
   int next = 0;
   Outcome out;
-  out.order.assign(count * steps, -1);
-  out.losses.assign(count * steps, -1);
-  out.taken.assign(count, -12345);
+  const int all = c.sets();
+  out.order.assign(all * steps, -1);
+  out.losses.assign(all * steps, -1);
+  out.taken.assign(all, kNotRun);
   const auto kernel = [] {
     if constexpr (sizeof(T) == 4) {
       return std::pair(&taco4j_obc_columns_f32, &taco4j_obc_blocks_f32);
@@ -168,15 +174,15 @@ Outcome run(const Case& c, const Place& place, const Layer& layer, const std::ve
 Outcome expected(const Case& c, const Layer& layer, const std::vector<int>& sets, int steps,
                  double stop) {
   Outcome out;
-  const int count = sets.size();
-  out.order.assign(count * steps, -1);
-  out.losses.assign(count * steps, -1);
-  for (int i = 0; i < count; i++) {
-    const int first = sets[i] * c.set_rows;
-    out.taken.push_back(taco4j_reference::obc_eliminate(
+  out.order.assign(c.sets() * steps, -1);
+  out.losses.assign(c.sets() * steps, -1);
+  out.taken.assign(c.sets(), kNotRun);
+  for (const int set : sets) {
+    const int first = set * c.set_rows;
+    out.taken[set] = taco4j_reference::obc_eliminate(
         layer.inverse, layer.least, &layer.weights[first * c.n], c.n,
         std::min(c.set_rows, c.rows - first), c.k, c.group_size, c.group_budget, steps, stop,
-        &out.order[i * steps], &out.losses[i * steps]));
+        &out.order[set * steps], &out.losses[set * steps]);
   }
   return out;
 }
@@ -249,7 +255,7 @@ void agrees_with_reference() {
     const int steps = c.removable();
     // Not all sets, and not in order.
     std::vector<int> sets;
-    for (int set = (c.rows + c.set_rows - 1) / c.set_rows - 1; set >= 0; set--) {
+    for (int set = c.sets() - 1; set >= 0; set--) {
       if (set != 1) sets.push_back(set);
     }
     const Outcome want = expected(c, layer, sets, steps, INFINITY);
@@ -263,7 +269,7 @@ void agrees_with_reference() {
       sets_in_float += sets.size();
     }
     if (steps > 2) {
-      const double stop = want.losses[steps / 2] * (1 + 1e-6);  // not on the edge
+      const double stop = want.losses[sets[0] * steps + steps / 2] * (1 + 1e-6);  // not on the edge
       const Outcome stopped = expected(c, layer, sets, steps, stop);
       const Outcome wide = run<double>(c, kPlaces[1], layer, sets, steps, stop);
       if (compare<double>(c.text() + ", stopped", stopped, wide, steps) > 0) {

@@ -801,21 +801,31 @@ TACO4J_KERNEL taco4j_obc_pack_f64_f32(const double* matrix, int n, int ld, float
 // grid: as many blocks as are resident, at most count; block: 256, or where all steps fit into
 //   shared_u any multiple of 32 up to 256; dynamic shared memory: (shared_vectors ? vectors : 0) +
 //   shared_u elements
-#define TACO4J_OBC(name, blocks, T)                                                               \
-  TACO4J_KERNEL __launch_bounds__(kTileThreads, 2) name(                                          \
-      const T* inverse, const T* least, const float* weights, int n, int rows, int set_rows,      \
-      const int* sets, int count, int k, int group_size, int group_budget, int steps, T stop,     \
-      int* next, T* scratch, long long scratch_stride, int vectors, int global_u,                 \
-      int shared_vectors, int shared_u, int* order, double* losses, int* taken) {                 \
-    const Problem<T> problem{inverse,  least,          weights,    n,              rows,         \
-                             set_rows, sets,           count,      k,              group_size,   \
-                             group_budget, steps,      stop,       next,           scratch,      \
-                             scratch_stride, vectors,  global_u,   shared_vectors, shared_u,     \
-                             order,    losses,         taken};                                    \
-    eliminate<blocks>(problem);                                                                   \
+#define TACO4J_OBC_PARAMETERS(T)                                                                 \
+  const T *inverse, const T *least, const float *weights, int n, int rows, int set_rows,          \
+      const int *sets, int count, int k, int group_size, int group_budget, int steps, T stop,     \
+      int *next, T *scratch, long long scratch_stride, int vectors, int global_u,                 \
+      int shared_vectors, int shared_u, int *order, double *losses, int *taken
+#define TACO4J_OBC_PROBLEM(T)                                                                     \
+  Problem<T> {                                                                                    \
+    inverse, least, weights, n, rows, set_rows, sets, count, k, group_size, group_budget, steps,  \
+        stop, next, scratch, scratch_stride, vectors, global_u, shared_vectors, shared_u, order,  \
+        losses, taken                                                                             \
   }
 
-TACO4J_OBC(taco4j_obc_columns_f32, false, float)
-TACO4J_OBC(taco4j_obc_columns_f64, false, double)
-TACO4J_OBC(taco4j_obc_blocks_f32, true, float)
-TACO4J_OBC(taco4j_obc_blocks_f64, true, double)
+TACO4J_KERNEL __launch_bounds__(kTileThreads, 2)
+    taco4j_obc_columns_f32(TACO4J_OBC_PARAMETERS(float)) {
+  eliminate<false>(TACO4J_OBC_PROBLEM(float));
+}
+TACO4J_KERNEL __launch_bounds__(kTileThreads, 2)
+    taco4j_obc_columns_f64(TACO4J_OBC_PARAMETERS(double)) {
+  eliminate<false>(TACO4J_OBC_PROBLEM(double));
+}
+TACO4J_KERNEL __launch_bounds__(kTileThreads, 2)
+    taco4j_obc_blocks_f32(TACO4J_OBC_PARAMETERS(float)) {
+  eliminate<true>(TACO4J_OBC_PROBLEM(float));
+}
+TACO4J_KERNEL __launch_bounds__(kTileThreads, 2)
+    taco4j_obc_blocks_f64(TACO4J_OBC_PARAMETERS(double)) {
+  eliminate<true>(TACO4J_OBC_PROBLEM(double));
+}

@@ -11,4 +11,23 @@ package org.taco4j.compute;
 public interface DeviceKernels {
   /** How many layers can be worked on at once: the number of devices. */
   int layersAtOnce();
+
+  /**
+   * Exact OBC of all rows of a layer; to be closed by the caller. Waits for memory of the device,
+   * so a thread must not hold one and ask for another.
+   *
+   * @param inverse H⁻¹, [n, n] row-major, symmetric; borrowed until it is closed
+   * @param leastPivots [n]: 1 / H_jj, which the pivot of column j cannot fall below but by rounding
+   * @param units what goes at once, and what may go at all
+   * @param weights [rows, n] row-major, copied
+   * @param setRows so many consecutive rows share a mask each
+   * @param float64 the precision that most of it will be in
+   */
+  LayerElimination obsElimination(
+      DoubleMatrix inverse,
+      double[] leastPivots,
+      ObsElimination.Units units,
+      FloatMatrix weights,
+      int setRows,
+      boolean float64);
 }

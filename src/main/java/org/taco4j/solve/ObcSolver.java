@@ -1,13 +1,12 @@
 package org.taco4j.solve;
 
 import java.util.Arrays;
-import java.util.concurrent.atomic.DoubleAdder;
-import org.jspecify.annotations.Nullable;
+import java.util.stream.IntStream;
 import org.taco4j.common.TacoException;
-import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
-import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.LayerElimination;
 import org.taco4j.compute.ObsElimination;
 
 /**
@@ -76,8 +75,11 @@ public final class ObcSolver implements Solver {
     }
     DampedHessian hessian = DampedHessian.of(request, backend);
     Elimination elimination = new Elimination(request, hessian, backend);
-    ObcTrace trace = elimination.trace(false);
-    boolean[] kept = elimination.mask(trace);
+    boolean[] kept;
+    try (LayerElimination rows = elimination.start()) {
+      elimination.run(rows, false);
+      kept = rows.kept(elimination.total(), request.order());
+    }
     float[] weights = LeastSquaresRefit.refit(request, hessian, kept, elimination.setRows, backend);
     double seconds = (System.nanoTime() - start) / 1e9;
     return new LayerSolution(
@@ -87,7 +89,7 @@ public final class ObcSolver implements Solver {
         hessian.escalations(),
         hessian.deadColumns(),
         seconds,
-        elimination.gflop.sum() + 1e-9 * Math.pow(request.cols(), 3),
+        elimination.gflop + 1e-9 * Math.pow(request.cols(), 3),
         name(),
         backend.name(),
         elimination.repeatedRows(),
@@ -99,7 +101,11 @@ public final class ObcSolver implements Solver {
    * The elimination of every row down to nothing, from which any sparsity of the pattern follows.
    */
   ObcTrace trace(SolveRequest request, Backend backend) {
-    return new Elimination(request, DampedHessian.of(request, backend), backend).trace(true);
+    Elimination elimination = new Elimination(request, DampedHessian.of(request, backend), backend);
+    try (LayerElimination rows = elimination.start()) {
+      elimination.run(rows, true);
+      return new ObcTrace(elimination.units.blockSize(), rows.order(), rows.losses());
+    }
   }
 
   /** One layer problem. */
@@ -117,15 +123,13 @@ public final class ObcSolver implements Solver {
     /** How many units a set of rows can lose. */
     private final int depth;
 
-    private final double[] leastPivots;
+    /** Whether float32 is enough for most rows. */
     private final boolean narrow;
-    private final ObsElimination eliminator;
-    private @Nullable ObsElimination wide;
 
-    /** [sets]: those that float64 had to do again; each written by its own task. */
+    /** [sets]: those that float64 had to do again. */
     private final boolean[] repeated;
 
-    private final DoubleAdder gflop = new DoubleAdder();
+    private double gflop;
 
     Elimination(SolveRequest request, DampedHessian hessian, Backend backend) {
       this.request = request;
@@ -145,23 +149,26 @@ public final class ObcSolver implements Solver {
             case Pattern.Columns columns -> throw new IllegalArgumentException(columns.toString());
           };
       depth = units.removable(cols);
-      leastPivots = new double[cols];
+      narrow = !isFloat64(precision, cols);
+    }
+
+    /** On the device, where the backend has one. */
+    LayerElimination start() {
+      int cols = request.cols();
+      double[] leastPivots = new double[cols];
       for (int p = 0; p < cols; p++) {
         leastPivots[p] = 1 / hessian.at(p, p);
       }
-      narrow = !isFloat64(precision, cols);
-      eliminator =
-          narrow
-              ? backend.obsElimination(rounded(hessian.inverse()), leastPivots, units)
-              : backend.obsElimination(hessian.inverse(), leastPivots, units);
-    }
-
-    private static FloatMatrix rounded(DoubleMatrix matrix) {
-      FloatMatrix rounded = FloatMatrix.zeros(matrix.rows(), matrix.cols());
-      for (int i = 0; i < rounded.data().length; i++) {
-        rounded.data()[i] = (float) matrix.data()[i];
+      FloatMatrix weights = FloatMatrix.zeros(request.rows(), cols);
+      for (int row = 0; row < request.rows(); row++) {
+        for (int p = 0; p < cols; p++) {
+          weights.data()[row * cols + p] = hessian.weight(row, p);
+        }
       }
-      return rounded;
+      DeviceKernels device = backend.device();
+      return device == null
+          ? new HostElimination(backend, hessian.inverse(), leastPivots, units, weights, setRows)
+          : device.obsElimination(hessian.inverse(), leastPivots, units, weights, setRows, !narrow);
     }
 
     /** The units that the pattern asks for, over all sets of rows. */
@@ -176,82 +183,56 @@ public final class ObcSolver implements Solver {
      *
      * @param full to the end; else as far as the request's pattern can want
      */
-    ObcTrace trace(boolean full) {
-      int[][] order = new int[sets][];
-      double[][] losses = new double[sets][];
-      ObcTrace trace = new ObcTrace(units.blockSize(), order, losses);
-      Workers workers = backend.workers();
+    void run(LayerElimination rows, boolean full) {
+      int[] all = IntStream.range(0, sets).toArray();
       if (full || request.pattern() instanceof Pattern.NM || sets < SAMPLED_SETS) {
-        workers.forEach(sets, set -> run(set, Double.POSITIVE_INFINITY, trace));
-        return trace;
+        run(rows, all, Double.POSITIVE_INFINITY);
+        return;
       }
-      int sampled = (sets + SAMPLE - 1) / SAMPLE;
-      workers.forEach(sampled, i -> run(i * SAMPLE, Double.POSITIVE_INFINITY, trace));
-      int[][] none = new int[0][];
-      double[][] sample = new double[sampled][];
-      Arrays.setAll(sample, i -> losses[i * SAMPLE]);
+      int[] sample = Arrays.stream(all).filter(set -> set % SAMPLE == 0).toArray();
+      run(rows, sample, Double.POSITIVE_INFINITY);
       double expected =
-          new ObcTrace(1, none, sample)
-              .threshold(
-                  Math.max(
-                      1, Pattern.portion((long) sampled * depth, request.pattern().sparsity())));
+          rows.threshold(
+              Math.max(
+                  1, Pattern.portion((long) sample.length * depth, request.pattern().sparsity())));
       double stop = STOP_FACTOR * expected;
-      workers.forEach(
-          sets,
-          set -> {
-            if (set % SAMPLE != 0) {
-              run(set, stop, trace);
-            }
-          });
-      if (!(trace.threshold(total()) <= stop)) {
+      int[] others = Arrays.stream(all).filter(set -> set % SAMPLE != 0).toArray();
+      int[] steps = run(rows, others, stop);
+      if (!(rows.threshold(total()) <= stop)) {
         // The sample was not like the rest.
-        workers.forEach(
-            sets,
-            set -> {
-              if (order[set].length < depth) {
-                run(set, Double.POSITIVE_INFINITY, trace);
-              }
-            });
+        int[] stopped =
+            IntStream.range(0, others.length)
+                .filter(i -> steps[i] < depth)
+                .map(i -> others[i])
+                .toArray();
+        run(rows, stopped, Double.POSITIVE_INFINITY);
       }
-      return trace;
     }
 
-    private void run(int set, double stopLoss, ObcTrace trace) {
-      int cols = request.cols();
-      int first = set * setRows;
-      FloatMatrix weights = FloatMatrix.zeros(Math.min(setRows, request.rows() - first), cols);
-      for (int r = 0; r < weights.rows(); r++) {
-        for (int p = 0; p < cols; p++) {
-          weights.data()[r * cols + p] = hessian.weight(first + r, p);
+    /** Runs some sets, where need be again in float64; returns the steps of each. */
+    private int[] run(LayerElimination rows, int[] which, double stopLoss) {
+      int[] steps = rows.run(which, stopLoss, !narrow);
+      int[] spoilt = IntStream.range(0, which.length).filter(i -> steps[i] < 0).toArray();
+      if (spoilt.length > 0 && precision == Precision.AUTO && narrow) {
+        int[] again = rows.run(Arrays.stream(spoilt).map(i -> which[i]).toArray(), stopLoss, true);
+        for (int i = 0; i < spoilt.length; i++) {
+          steps[spoilt[i]] = again[i];
+          repeated[which[spoilt[i]]] = true;
         }
       }
-      int[] order = new int[depth];
-      double[] losses = new double[depth];
-      int steps = eliminator.run(weights, depth, stopLoss, order, losses);
-      if (steps < 0 && precision == Precision.AUTO && narrow) {
-        steps = wide().run(weights, depth, stopLoss, order, losses);
-        repeated[set] = true;
+      double cols = request.cols();
+      for (int i = 0; i < which.length; i++) {
+        if (steps[i] < 0) {
+          throw TacoException.numerical(
+              "layer %s: rounding has spoilt the inverse Hessian after %d of %d steps in row %d;"
+                      .formatted(request.layer(), -1 - steps[i], depth, which[i] * setRows)
+                  + " use more damping than %s, or --precision float64"
+                      .formatted(hessian.damping()));
+        }
+        double left = cols - (double) steps[i] * units.blockSize();
+        gflop += 1e-9 * (Math.pow(cols, 3) - Math.pow(left, 3)) / 3;
       }
-      if (steps < 0) {
-        throw TacoException.numerical(
-            "layer %s: rounding has spoilt the inverse Hessian after %d of %d steps in row %d; use"
-                    .formatted(request.layer(), -1 - steps, depth, first)
-                + " more damping than %s, or --precision float64".formatted(hessian.damping()));
-      }
-      trace.order()[set] = Arrays.copyOf(order, steps);
-      trace.losses()[set] = Arrays.copyOf(losses, steps);
-      double left = cols - (double) steps * units.blockSize();
-      gflop.add(1e-9 * (Math.pow(cols, 3) - Math.pow(left, 3)) / 3);
-    }
-
-    /** In float64, for the rows where float32 is not enough. */
-    private synchronized ObsElimination wide() {
-      ObsElimination eliminator = wide;
-      if (eliminator == null) {
-        eliminator = backend.obsElimination(hessian.inverse(), leastPivots, units);
-        wide = eliminator;
-      }
-      return eliminator;
+      return steps;
     }
 
     /** How many rows float64 had to do again. */
@@ -261,24 +242,6 @@ public final class ObcSolver implements Solver {
         rows += repeated[set] ? Math.min(setRows, request.rows() - set * setRows) : 0;
       }
       return rows;
-    }
-
-    /** The mask that the pattern asks for, [rows, cols] by columns. */
-    boolean[] mask(ObcTrace trace) {
-      int cols = request.cols();
-      int[] counts = trace.allocate(total());
-      boolean[] kept = new boolean[request.rows() * cols];
-      Arrays.fill(kept, true);
-      for (int row = 0; row < request.rows(); row++) {
-        int set = row / setRows;
-        for (int step = 0; step < counts[set]; step++) {
-          int unit = trace.order()[set][step];
-          for (int c = 0; c < units.blockSize(); c++) {
-            kept[row * cols + request.order()[unit * units.blockSize() + c]] = false;
-          }
-        }
-      }
-      return kept;
     }
   }
 }

@@ -3,6 +3,10 @@ package org.taco4j.compute.cuda;
 import java.util.Comparator;
 import java.util.List;
 import org.taco4j.compute.DeviceKernels;
+import org.taco4j.compute.DoubleMatrix;
+import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.LayerElimination;
+import org.taco4j.compute.ObsElimination;
 
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {
@@ -25,6 +29,17 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
   @Override
   public int layersAtOnce() {
     return devices.size();
+  }
+
+  @Override
+  public LayerElimination obsElimination(
+      DoubleMatrix inverse,
+      double[] leastPivots,
+      ObsElimination.Units units,
+      FloatMatrix weights,
+      int setRows,
+      boolean float64) {
+    return new CudaObsElimination(device(), inverse, leastPivots, units, weights, setRows, float64);
   }
 
   @Override

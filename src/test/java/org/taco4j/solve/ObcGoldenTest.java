@@ -56,7 +56,7 @@ final class ObcGoldenTest {
     assertEquals(setup.fast() ? 4 * 12 - 4 : 4 * 3, compared);
   }
 
-  private static void compare(GoldenProblem.Answer answer, Setup setup) {
+  static void compare(GoldenProblem.Answer answer, Setup setup) {
     GoldenProblem problem = answer.problem();
     String name = problem.name();
     String setting = answer.setting();

@@ -61,7 +61,7 @@ record ObcShape(
     int columns = panels * PANEL;
     int vectors = vectors(columns, setRows, k, n / units.groupSize(), elementBytes);
     int all = (sharedBytes - RESERVED_BYTES) / elementBytes / 4 * 4;
-    long whole = (long) roundUp(n, 4) * steps * k;
+    long whole = roundUp(n, 4) * steps * k;
     // Few columns: nothing is ever compacted, a warp is enough, and many of them fill the GPU.
     if (n <= 4 * 32 && vectors + whole <= all / 4) {
       int bytes = (int) (vectors + whole) * elementBytes + RESERVED_BYTES;

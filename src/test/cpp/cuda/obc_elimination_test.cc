@@ -262,7 +262,10 @@ void agrees_with_reference() {
     for (const Place& place : kPlaces) {
       if (place.shared_rows < 0 && c.n > 130) continue;  // more than there is
       const std::string what = c.text() + ", " + place.name;
-      const Outcome wide = in_all_orders<double>(c, place, layer, sets, steps, INFINITY);
+      // What can go wrong in other orders does so in fewer columns, too.
+      const Outcome wide = c.n <= 132
+                               ? in_all_orders<double>(c, place, layer, sets, steps, INFINITY)
+                               : run<double>(c, place, layer, sets, steps, INFINITY);
       if (compare<double>(what + ", f64", want, wide, steps) > 0) fail(what, "another order");
       const Outcome narrow = run<float>(c, place, layer, sets, steps, INFINITY);
       others_in_float += compare<float>(what + ", f32", want, narrow, steps);

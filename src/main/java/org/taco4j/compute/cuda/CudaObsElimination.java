@@ -121,9 +121,10 @@ final class CudaObsElimination implements LayerElimination {
             + 4096
             + (ObcShape.panelElements(n) + n) * shape.elementBytes();
     long perBlock = shape.scratch() * shape.elementBytes();
-    long upload = 8L * n * n;
-    int blocks = affordable(shape, sets, device.memoryLimit() - fixed);
-    scope = device.scope(fixed + Math.max(upload, 2L * rows * n) + blocks * perBlock);
+    // The inverse as it comes, and later masks; both are gone when the work is on.
+    long passing = Math.max(8L * n * n, 2L * rows * n);
+    int blocks = affordable(shape, sets, device.memoryLimit() - fixed - passing);
+    scope = device.scope(fixed + passing + blocks * perBlock);
     try {
       this.weights = scope.floats((long) rows * n);
       boolean whole = weights.rowStride() == n;

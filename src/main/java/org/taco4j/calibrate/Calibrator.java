@@ -11,9 +11,11 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.data.ImageBatches;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.OnnxModel;
@@ -51,33 +53,71 @@ public final class Calibrator {
    * @param matrices Gram matrices per layer problem that are held at a time: 2 with held-out images
    * @param memory bytes for the Gram matrices in flight; a single layer that needs more gets a pass
    *     of its own
+   * @param backend with a device, its memory is another limit: one matrix per layer problem is
+   *     summed up there at a time
    */
-  public static List<List<Layer>> passes(List<Layer> layers, int matrices, long memory) {
+  public static List<List<Layer>> passes(
+      List<Layer> layers, int matrices, long memory, Backend backend) {
     List<List<Layer>> passes = new ArrayList<>();
     List<Layer> pass = new ArrayList<>();
     Set<GramKey> held = new LinkedHashSet<>();
     long bytes = 0;
+    DeviceBytes onDevice = new DeviceBytes(backend.device());
     for (Layer layer : layers) {
-      long added = 0;
       List<GramKey> keys = keys(layer);
-      for (GramKey key : keys) {
-        added += held.contains(key) ? 0 : key.bytes() * matrices;
-      }
-      if (!pass.isEmpty() && bytes + added > memory) {
+      long added = keys.stream().filter(key -> !held.contains(key)).mapToLong(GramKey::bytes).sum();
+      boolean fits = bytes + added * matrices <= memory;
+      if (!pass.isEmpty() && !(fits && (added == 0 || onDevice.fits(layer)))) {
         passes.add(pass);
         pass = new ArrayList<>();
         held.clear();
         bytes = 0;
-        added = keys.stream().mapToLong(GramKey::bytes).sum() * matrices;
+        onDevice = new DeviceBytes(backend.device());
+        added = keys.stream().mapToLong(GramKey::bytes).sum();
+      }
+      if (added > 0) {
+        onDevice.add(layer);
       }
       pass.add(layer);
       held.addAll(keys);
-      bytes += added;
+      bytes += added * matrices;
     }
     if (!pass.isEmpty()) {
       passes.add(pass);
     }
     return passes;
+  }
+
+  /** The memory of devices that the layers of a pass take. */
+  private static final class DeviceBytes {
+    private final @Nullable DeviceKernels device;
+    private long bytes;
+    private long largest;
+
+    DeviceBytes(@Nullable DeviceKernels device) {
+      this.device = device;
+    }
+
+    private static long of(DeviceKernels device, Layer layer) {
+      return device.gramBytes(DevicePatches.of(layer.unfold()));
+    }
+
+    /** Whether there is room, even if what is left is spread over several devices. */
+    boolean fits(Layer layer) {
+      if (device == null) {
+        return true;
+      }
+      long needed = of(device, layer);
+      long lost = Math.max(largest, needed) * (device.layersAtOnce() - 1);
+      return bytes + needed + lost <= device.memory();
+    }
+
+    void add(Layer layer) {
+      if (device != null) {
+        bytes += of(device, layer);
+        largest = Math.max(largest, of(device, layer));
+      }
+    }
   }
 
   /** The Gram matrices that a layer needs: one for each convolution group. */
@@ -96,14 +136,32 @@ public final class Calibrator {
    */
   public Map<GramKey, GramMatrix> gramMatrices(Collection<Layer> layers, ImageBatches images) {
     Map<GramKey, GramAccumulator> accumulators = new LinkedHashMap<>();
-    Map<String, List<GramKey>> byTensor = new LinkedHashMap<>();
-    for (Layer layer : layers) {
-      for (GramKey key : keys(layer)) {
-        if (!accumulators.containsKey(key)) {
-          accumulators.put(key, GramAccumulator.create(key, backend));
-          byTensor.computeIfAbsent(key.tensor(), t -> new ArrayList<>()).add(key);
+    List<GramAccumulator> onDevice = new ArrayList<>();
+    try {
+      for (Layer layer : layers) {
+        List<GramKey> keys = keys(layer);
+        if (!accumulators.containsKey(keys.getFirst())) {
+          List<GramAccumulator> created = GramAccumulator.create(keys, backend);
+          for (int i = 0; i < keys.size(); i++) {
+            accumulators.put(keys.get(i), created.get(i));
+          }
+          if (backend.device() != null) {
+            onDevice.addAll(created);
+          }
         }
       }
+      stream(accumulators, images);
+      return finish(accumulators);
+    } finally {
+      onDevice.forEach(GramAccumulator::close);
+    }
+  }
+
+  /** Adds the images to the accumulators. */
+  private void stream(Map<GramKey, GramAccumulator> accumulators, ImageBatches images) {
+    Map<String, List<GramKey>> byTensor = new LinkedHashMap<>();
+    for (GramKey key : accumulators.keySet()) {
+      byTensor.computeIfAbsent(key.tensor(), t -> new ArrayList<>()).add(key);
     }
     // The most expensive tensors first, so that threads end together.
     List<List<GramKey>> tasks = new ArrayList<>(byTensor.values());
@@ -146,7 +204,6 @@ public final class Calibrator {
     } finally {
       runs.forEach(RepeatedRun::close);
     }
-    return finish(accumulators);
   }
 
   /** Empties the map: finishing may take a copy, and memory holds no accumulator beside its own. */

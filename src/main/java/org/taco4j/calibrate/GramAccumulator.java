@@ -1,7 +1,9 @@
 package org.taco4j.calibrate;
 
 import java.nio.FloatBuffer;
+import java.util.List;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.onnx.Unfold;
 
 /**
@@ -9,7 +11,7 @@ import org.taco4j.onnx.Unfold;
  * computed in float over some hundreds of samples at a time and added in double. Used by one thread
  * at a time.
  */
-interface GramAccumulator {
+interface GramAccumulator extends AutoCloseable {
   /**
    * Samples, at the least, that are multiplied at a time: adding the product in double then costs
    * little beside it. What comes in smaller batches waits in a tile of this size.
@@ -27,7 +29,19 @@ interface GramAccumulator {
   /** The Gram matrix of all that was added; afterwards the accumulator is spent. */
   GramMatrix finish();
 
-  /** The accumulator that fits the way samples are laid out. */
+  /** Lets go of what is not heap memory, finished or not. */
+  @Override
+  default void close() {}
+
+  /** The accumulators of all groups of a layer: on the backend's device, where it has one. */
+  static List<GramAccumulator> create(List<GramKey> groups, Backend backend) {
+    DeviceKernels device = backend.device();
+    return device == null
+        ? groups.stream().map(key -> create(key, backend)).toList()
+        : DeviceGram.ofGroups(groups.getFirst().unfold(), device);
+  }
+
+  /** The accumulator on the host that fits the way samples are laid out. */
   static GramAccumulator create(GramKey key, Backend backend) {
     return key.unfold() instanceof Unfold.Convolution u && ShiftGram.fits(u)
         ? new ShiftGram(u, key.group(), backend)

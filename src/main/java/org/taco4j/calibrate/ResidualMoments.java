@@ -71,7 +71,7 @@ public final class ResidualMoments {
   }
 
   /** How the samples of a layer's output lie in its tensor. */
-  private static Unfold outputUnfold(Layer layer) {
+  static Unfold outputUnfold(Layer layer) {
     if (layer.unfold() instanceof Unfold.Convolution c) {
       return new Unfold.Convolution(
           layer.rows(),

@@ -30,4 +30,22 @@ public interface DeviceKernels {
       FloatMatrix weights,
       int setRows,
       boolean float64);
+
+  /** The Gram matrices of a layer's inputs, one for each group; to be closed by the caller. */
+  GramSum gram(Patches patches);
+
+  /** Device memory that {@link #gram} takes for images of ordinary size, in bytes. */
+  long gramBytes(Patches patches);
+
+  /**
+   * The sums over a layer's inputs and the residuals of its outputs, for each group; to be closed
+   * by the caller. Waits for memory of the device, so a thread must not hold one and ask for
+   * another.
+   *
+   * @param rows outputs of one group
+   */
+  ResidualSum residuals(Patches patches, int rows);
+
+  /** Device memory that may be used at once, over all devices, in bytes. */
+  long memory();
 }

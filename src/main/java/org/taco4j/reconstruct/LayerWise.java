@@ -154,7 +154,7 @@ public final class LayerWise {
     List<ImageBatches> images = parts(damping, plans, calibration);
     int matrices = images.size() + (heldOut == null ? 0 : 1);
     List<List<Layer>> passes =
-        Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory);
+        Calibrator.passes(left.stream().map(Plan::layer).toList(), matrices, memory, backend);
     Calibrator calibrator = new Calibrator(dense, backend, workers);
     double calibrateSeconds = 0;
     double solveSeconds = 0;

@@ -17,6 +17,7 @@ import java.util.Set;
 import java.util.function.Predicate;
 import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
+import org.taco4j.calibrate.LayerMoments;
 import org.taco4j.calibrate.ResidualMoments;
 import org.taco4j.common.Notice;
 import org.taco4j.common.Notices;
@@ -447,17 +448,17 @@ public final class Sequential {
           halfOf.add(half);
         }
       }
-      ResidualMoments.Sums[][] results = new ResidualMoments.Sums[tasks.size()][layer.groups()];
+      ResidualMoments.Sums[][] results = new ResidualMoments.Sums[tasks.size()][];
       try (Session session = to.open(stages.get(step.outputStage()))) {
         workers.forEach(
             tasks.size(),
             t -> {
-              ResidualMoments[] moments = new ResidualMoments[layer.groups()];
-              Arrays.setAll(moments, g -> new ResidualMoments(layer, g, backend));
-              for (int b : tasks.get(t)) {
-                add(step, from, to, session, b, moments);
+              try (LayerMoments moments = LayerMoments.of(layer, backend)) {
+                for (int b : tasks.get(t)) {
+                  add(step, from, to, session, b, moments);
+                }
+                results[t] = moments.finish();
               }
-              Arrays.setAll(results[t], g -> moments[g].finish());
             });
       }
       List<List<ResidualMoments.Sums>> sums = new ArrayList<>();
@@ -482,7 +483,7 @@ public final class Sequential {
         ModelStream to,
         Session session,
         int batch,
-        ResidualMoments[] moments) {
+        LayerMoments moments) {
       Layer layer = step.layer();
       OnnxModel.Stage stage = stages.get(step.outputStage());
       Target target = target(step, from, batch);
@@ -512,9 +513,7 @@ public final class Sequential {
                 long[] shape = leading(layer.input(), x, batch);
                 FloatBuffer values = x.buffer();
                 values.limit(Math.toIntExact(Tensor.elements(shape)));
-                for (ResidualMoments m : moments) {
-                  m.add(values, shape, FloatBuffer.wrap(residual), target.shape());
-                }
+                moments.add(values, shape, FloatBuffer.wrap(residual), target.shape());
                 return Map.of();
               });
     }

@@ -5,8 +5,11 @@ import java.util.List;
 import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.GramSum;
 import org.taco4j.compute.LayerElimination;
 import org.taco4j.compute.ObsElimination;
+import org.taco4j.compute.Patches;
+import org.taco4j.compute.ResidualSum;
 
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {
@@ -20,6 +23,13 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
   /** The device with the fewest open scopes; of equals the first. */
   CudaDevice device() {
     return devices.stream().min(Comparator.comparingInt(CudaDevice::openScopes)).orElseThrow();
+  }
+
+  /** The device with the most memory left; of equals the first. */
+  private CudaDevice roomiest() {
+    return devices.stream()
+        .min(Comparator.comparingLong((CudaDevice d) -> -d.memoryLeft()))
+        .orElseThrow();
   }
 
   List<CudaDevice> devices() {
@@ -40,6 +50,26 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
       int setRows,
       boolean float64) {
     return new CudaObsElimination(device(), inverse, leastPivots, units, weights, setRows, float64);
+  }
+
+  @Override
+  public GramSum gram(Patches patches) {
+    return new CudaGram(roomiest().scope(), patches);
+  }
+
+  @Override
+  public long gramBytes(Patches patches) {
+    return CudaGram.bytes(patches, 0);
+  }
+
+  @Override
+  public ResidualSum residuals(Patches patches, int rows) {
+    return new CudaGram(roomiest().scope(CudaGram.bytes(patches, rows)), patches, rows);
+  }
+
+  @Override
+  public long memory() {
+    return devices.stream().mapToLong(CudaDevice::memoryLeft).sum();
   }
 
   @Override

@@ -268,6 +268,17 @@ final class DeviceScope implements AutoCloseable {
     device.naming(lastKernel, call);
   }
 
+  /**
+   * Gives page-locked memory back until the next copy: for scopes that live long and copy rarely.
+   */
+  void rest() {
+    Staging taken = staging;
+    if (taken != null) {
+      device.giveBack(taken);
+      staging = null;
+    }
+  }
+
   private Staging staging() {
     Staging taken = staging;
     if (taken == null) {
@@ -288,11 +299,7 @@ final class DeviceScope implements AutoCloseable {
       release(array);
     }
     arrays.clear();
-    Staging taken = staging;
-    if (taken != null) {
-      device.giveBack(taken);
-      staging = null;
-    }
+    rest();
     cudart.cuStreamDestroy(stream);
     parameters.close();
     arguments.close();

@@ -53,6 +53,24 @@ __device__ __forceinline__ void panel(T* a, int lda, int n, int first, int size,
   }
 }
 
+template <typename T>
+__device__ __forceinline__ void check_pivots(const T* l, int ld, int n, int* flag) {
+  __shared__ int values[kWarp];
+  __shared__ int indices[kWarp];
+  const int info = *flag;
+  Candidate<int> first{n, 0};
+  for (int i = threadIdx.x; i < n && (info <= 0 || i < info); i += blockDim.x) {
+    const T pivot = l[index(i, ld, i)];
+    // Written so that NaN fails too.
+    if (!(pivot > T(0) && pivot - pivot == T(0))) first.value = min(first.value, i);
+  }
+  first = block_min(first, values, indices);
+  if (threadIdx.x == 0) {
+    const int failed = info > 0 ? min(info - 1, first.value) : first.value;
+    *flag = failed < n ? failed : -1;
+  }
+}
+
 }  // namespace
 
 // a: [n, n] stride lda, columns before `first` done, the lower triangle from there on updated by
@@ -82,4 +100,15 @@ TACO4J_KERNEL __launch_bounds__(256)
     taco4j_cholesky_panel_f64(double* a, int lda, int n, int first, int size, const double* inverse,
                               const int* flag) {
   panel(a, lda, n, first, size, inverse, flag);
+}
+
+// What cuSOLVER says of a factorisation in the words of the kernels above. flag: [1], in devInfo: 0, or
+// one more than the index of the pivot at which it gave up; out -1 or that index. Pivots that it lets
+// pass, NaN and infinite ones, are found in L: [n, n] stride lda. Grid: 1; block: 256.
+TACO4J_KERNEL taco4j_cholesky_flag_f32(const float* l, int ld, int n, int* flag) {
+  check_pivots(l, ld, n, flag);
+}
+
+TACO4J_KERNEL taco4j_cholesky_flag_f64(const double* l, int ld, int n, int* flag) {
+  check_pivots(l, ld, n, flag);
 }

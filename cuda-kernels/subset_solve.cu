@@ -12,6 +12,9 @@
 // The right-hand sides stand below A as further rows, [count, k]: what makes L of a row of A makes
 // L^-1 b of them, so that the forward substitution is part of the factorisation. Only the backward one
 // is a pass of its own, of vectors, bound by the bytes of L.
+//
+// Blocks stay and take the next problem when they are done with one, so that scratch is needed for as
+// many problems as run at once, and none waits for the longest of a wave.
 #include "factor_tile.cuh"
 
 namespace {
@@ -80,32 +83,13 @@ __device__ __forceinline__ void substitute_backward(const double* l, int ld, int
   }
 }
 
-}  // namespace
-
-// matrix0, matrix1: [n, n] row-major, symmetric, of which the lower triangle is read; right0, right1:
-// [rows, n] row-major, the right-hand sides; solution0, solution1: [rows, n] row-major, where x goes, at
-// the positions of the list, nothing else being written. A problem uses one of the three pairs.
-// lists: the positions of all problems, one list after the other.
-// table: [problems, 5]: where its list begins, its size k, 0 or 1, its first row, its number of rows.
-// scratch_at: [problems], the first element of a problem's part of scratch, even; it needs
-// (k + count) * ld + ceil(k / 64) * 4096 elements with ld = k rounded up to even.
-// flags: [problems]: -1, or the index within the list of the first pivot that is not positive and
-// finite; the solution is then not written.
-// Grid: problems; block: 256.
-TACO4J_KERNEL __launch_bounds__(256, 2)
-    taco4j_subset_solve_f64(const double* __restrict__ matrix0, const double* __restrict__ matrix1,
-                            int n, const double* __restrict__ right0,
-                            const double* __restrict__ right1, double* solution0, double* solution1,
-                            const int* __restrict__ lists, const int* __restrict__ table,
-                            const long long* __restrict__ scratch_at, double* scratch, int* flags) {
-  const Problem problem = read_problem(table, lists, blockIdx.x);
-  const double* matrix = problem.source == 0 ? matrix0 : matrix1;
-  const double* right = problem.source == 0 ? right0 : right1;
-  double* solution = problem.source == 0 ? solution0 : solution1;
+// Factors, solves and scatters one problem; returns, to all threads, -1 or the pivot that is not
+// positive and finite.
+__device__ __forceinline__ int solve_problem(const Problem& problem, const double* matrix, int n,
+                                             const double* right, double* solution, double* a) {
   const int size = problem.size;
   const int ld = size + size % 2;
   const int rows = size + problem.count;
-  double* a = scratch + scratch_at[blockIdx.x];
   double* inverses = a + (long long)rows * ld;
 
   for (int first = 0; first < size; first += kBlock) {
@@ -139,10 +123,7 @@ TACO4J_KERNEL __launch_bounds__(256, 2)
       if (is_diagonal) {
         double inverse_tile[kSlots][kSlots];
         const int failed = factor_tile<double, true>(width, tile, inverse_tile);
-        if (failed >= 0) {
-          if (threadIdx.x == 0) flags[blockIdx.x] = first + failed;
-          return;
-        }
+        if (failed >= 0) return first + failed;
         store_square<double, true>(tile, width, a + index(first, ld, first), ld);
         // The next tile meets a barrier before it reads these.
         store_square<double, false>(inverse_tile, kBlock, inverse, kBlock);
@@ -180,5 +161,43 @@ TACO4J_KERNEL __launch_bounds__(256, 2)
       solution[index(problem.first_row + row, n, problem.list[i])] = a[index(size + row, ld, i)];
     }
   }
-  if (threadIdx.x == 0) flags[blockIdx.x] = -1;
+  return -1;
+}
+
+}  // namespace
+
+// matrix0, matrix1: [n, n] row-major, symmetric, of which the lower triangle is read; right0, right1:
+// [rows, n] row-major, the right-hand sides; solution0, solution1: [rows, n] row-major, where x goes, at
+// the positions of the list, nothing else being written. A problem uses one of the three pairs.
+// lists: the positions of all problems, one list after the other.
+// table: [problems, 5]: where its list begins, its size k, 0 or 1, its first row, its number of rows.
+// next: [1], in 0: which problem is next. Blocks take one after the other, so those that take long are
+// best put first.
+// scratch: [blocks, scratch_stride], a part for each block of the grid; scratch_stride is even, and at
+// least (k + count) * ld + ceil(k / 64) * 4096 with ld = k rounded up to even, for all problems.
+// flags: [problems]: -1, or the index within the list of the first pivot that is not positive and
+// finite; the solution is then not written.
+// Any grid: two blocks a multiprocessor; block: 256.
+TACO4J_KERNEL __launch_bounds__(256, 2)
+    taco4j_subset_solve_f64(const double* __restrict__ matrix0, const double* __restrict__ matrix1,
+                            int n, const double* __restrict__ right0,
+                            const double* __restrict__ right1, double* solution0, double* solution1,
+                            const int* __restrict__ lists, const int* __restrict__ table,
+                            int problems, int* next, double* scratch, long long scratch_stride,
+                            int* flags) {
+  __shared__ int taken;
+  while (true) {
+    if (threadIdx.x == 0) taken = atomicAdd(next, 1);
+    __syncthreads();
+    const int which = taken;
+    if (which >= problems) return;
+    const Problem problem = read_problem(table, lists, which);
+    const bool first = problem.source == 0;
+    const int failed =
+        solve_problem(problem, first ? matrix0 : matrix1, n, first ? right0 : right1,
+                      first ? solution0 : solution1, scratch + blockIdx.x * scratch_stride);
+    // Everybody has read which, and is done with the scratch.
+    __syncthreads();
+    if (threadIdx.x == 0) flags[which] = failed;
+  }
 }

@@ -176,6 +176,24 @@ void check_inverse(int n) {
   });
 }
 
+void check_flags() {
+  for (const int n : {1, 17, 300}) {
+    for (const int info : {0, 1, n}) {
+      for (const int bad : {-1, 0, n / 2, n - 1}) {
+        Matrix<float> l(n, n, 1, 0);
+        for (int i = 0; i < n; i++) l.at(i, i) = i == bad ? std::numeric_limits<float>::infinity() : 1.0f;
+        int flag = info;
+        taco4j_shim::launch(taco4j_cholesky_flag_f32, dim3(1), dim3(256), 0, l.data(), l.ld, n, &flag);
+        int expected = info - 1;
+        if (bad >= 0 && (info == 0 || bad < info)) expected = bad;
+        if (flag != expected) {
+          testing::fail(testing::text("n = %d, info %d, bad %d: %d", n, info, bad, flag));
+        }
+      }
+    }
+  }
+}
+
 template <typename T>
 void check_failures() {
   const T nan = std::numeric_limits<T>::quiet_NaN();
@@ -224,6 +242,7 @@ int main() {
     check_factor<double>(n);
     check_inverse(n);
   }
+  check_flags();
   check_failures<float>();
   check_failures<double>();
   return testing::failures == 0 ? 0 : 1;

@@ -23,8 +23,7 @@ void check(int n, const std::vector<Case>& cases, int spoilt) {
   int rows = 0;
   std::vector<int> lists;
   std::vector<int> table;
-  std::vector<long long> scratch_at;
-  long long scratch_size = 0;
+  long long stride = 0;
   for (const Case& one : cases) {
     std::vector<int> all(n);
     for (int i = 0; i < n; i++) all[i] = i;
@@ -32,9 +31,8 @@ void check(int n, const std::vector<Case>& cases, int spoilt) {
     std::sort(all.begin(), all.begin() + one.size);
     table.insert(table.end(), {int(lists.size()), one.size, one.source, rows, one.count});
     lists.insert(lists.end(), all.begin(), all.begin() + one.size);
-    scratch_at.push_back(scratch_size);
-    scratch_size += (long long)(one.size + one.count) * (one.size + one.size % 2) +
-                    taco4j::ceil_div(one.size, 64) * 4096;
+    stride = std::max(stride, (long long)(one.size + one.count) * (one.size + one.size % 2) +
+                                  taco4j::ceil_div(one.size, 64) * 4096);
     rows += one.count;
   }
   if (spoilt >= 0) {
@@ -45,14 +43,16 @@ void check(int n, const std::vector<Case>& cases, int spoilt) {
   std::vector<double> first[2];
   taco4j_shim::for_each_order([&](const char* order) {
     Matrix<double> solution[2] = {Matrix<double>(rows, n, 0, 0), Matrix<double>(rows, n, 0, 0)};
-    auto scratch = taco4j_shim::poisoned<double>(scratch_size + 1);
+    const int blocks = 2;
+    auto scratch = taco4j_shim::poisoned<double>(blocks * stride + 1);
     auto flags = taco4j_shim::poisoned<int>(cases.size());
-    taco4j_shim::launch(taco4j_subset_solve_f64, dim3(cases.size()), dim3(256), 0,
+    int next = 0;
+    taco4j_shim::launch(taco4j_subset_solve_f64, dim3(blocks), dim3(256), 0,
                         matrices[0].data(), matrices[1].data(), n, right[0].data(), right[1].data(),
                         solution[0].data(), solution[1].data(), lists.data(), table.data(),
-                        scratch_at.data(), scratch.data(), flags.data());
+                        int(cases.size()), &next, scratch.data(), stride, flags.data());
     long long beyond;
-    std::memcpy(&beyond, &scratch[scratch_size], sizeof beyond);
+    std::memcpy(&beyond, &scratch[blocks * stride], sizeof beyond);
     if (beyond != -1) testing::fail("wrote behind the scratch");
     if (!first[0].empty()) {
       if (!testing::same(first[0], solution[0].memory) || !testing::same(first[1], solution[1].memory)) {

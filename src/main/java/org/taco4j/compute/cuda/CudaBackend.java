@@ -17,15 +17,23 @@ import org.taco4j.compute.ObsElimination;
  * it is closed.
  */
 public final class CudaBackend implements Backend {
+  /**
+   * Multiply-adds from which a single product or factorisation of heap matrices is worth the way to
+   * a device and back: some 10 ms of a processor.
+   */
+  private static final long LEAST_WORK = 1L << 30;
+
   private final CudaKernels kernels;
   private final Backend host;
+  private final long leastWork;
   private final String description;
   private final String resultKernels;
 
-  private CudaBackend(CudaKernels kernels, Backend host, CudaProbe.Findings findings) {
+  private CudaBackend(CudaKernels kernels, Backend host, long leastWork) {
     this.kernels = kernels;
     this.host = host;
-    String libraries = libraries(findings);
+    this.leastWork = leastWork;
+    String libraries = kernels.devices().getFirst().linearAlgebra().description();
     String kind = kind(kernels.devices().getFirst().gpu());
     this.description =
         "cuda: %s, %s; small steps on the host by %s"
@@ -48,6 +56,22 @@ public final class CudaBackend implements Backend {
    */
   public static CudaBackend open(Backend host, long memoryLimit) {
     CudaProbe.Findings findings = CudaProbe.examine();
+    return open(
+        host, memoryLimit, LEAST_WORK, findings, DeviceLinearAlgebra.Libraries.of(findings));
+  }
+
+  /**
+   * {@link #open(Backend, long)}.
+   *
+   * @param leastWork multiply-adds from which single operations go to a device
+   * @param libraries what is done by which of CUDA's libraries
+   */
+  static CudaBackend open(
+      Backend host,
+      long memoryLimit,
+      long leastWork,
+      CudaProbe.Findings findings,
+      DeviceLinearAlgebra.Libraries libraries) {
     if (!findings.obstacle().isEmpty()) {
       throw TacoException.runtime("backend cuda is not available: " + findings.obstacle());
     }
@@ -56,26 +80,18 @@ public final class CudaBackend implements Backend {
       String first = kind(findings.gpus().getFirst());
       for (CudaProbe.Gpu gpu : findings.gpus()) {
         if (kind(gpu).equals(first)) {
-          devices.add(CudaDevice.open(gpu, memoryLimit));
+          devices.add(CudaDevice.open(gpu, memoryLimit, libraries));
         }
       }
     } catch (TacoException e) {
       devices.forEach(CudaDevice::close);
       throw e;
     }
-    return new CudaBackend(new CudaKernels(devices), host, findings);
+    return new CudaBackend(new CudaKernels(devices), host, leastWork);
   }
 
   private static String kind(CudaProbe.Gpu gpu) {
     return "%s sm_%d".formatted(gpu.name(), gpu.capability());
-  }
-
-  /** Whose products and factorisations they are. */
-  private static String libraries(CudaProbe.Findings findings) {
-    return "products by %s, factorisations by %s"
-        .formatted(
-            findings.has("cuBLAS") ? "cuBLAS" : "our own kernels (no cuBLAS)",
-            findings.has("cuSOLVER") ? "cuSOLVER" : "our own kernels (no cuSOLVER)");
   }
 
   @Override
@@ -111,12 +127,57 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void gemm(float alpha, FloatMatrix a, FloatMatrix b, float beta, FloatMatrix c) {
-    host.gemm(alpha, a, b, beta, c);
+    FloatMatrix.checkProduct(a, b, c);
+    if (!isWorthIt(c.rows(), c.cols(), a.cols())) {
+      host.gemm(alpha, a, b, beta, c);
+      return;
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      HostMatrices.Uploaded to =
+          beta == 0 ? HostMatrices.like(scope, c) : HostMatrices.upload(scope, c);
+      multiply(
+          scope, alpha, HostMatrices.upload(scope, a), HostMatrices.upload(scope, b), beta, to);
+      HostMatrices.download(scope, to.matrix(), c);
+    }
   }
 
   @Override
   public void gemm(double alpha, DoubleMatrix a, DoubleMatrix b, double beta, DoubleMatrix c) {
-    host.gemm(alpha, a, b, beta, c);
+    DoubleMatrix.checkProduct(a, b, c);
+    if (!isWorthIt(c.rows(), c.cols(), a.cols())) {
+      host.gemm(alpha, a, b, beta, c);
+      return;
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      HostMatrices.Uploaded to =
+          beta == 0 ? HostMatrices.like(scope, c) : HostMatrices.upload(scope, c);
+      multiply(
+          scope, alpha, HostMatrices.upload(scope, a), HostMatrices.upload(scope, b), beta, to);
+      HostMatrices.download(scope, to.matrix(), c);
+    }
+  }
+
+  /** C = alpha A B + beta C of the host's matrices, as they lie on the device. */
+  private static void multiply(
+      DeviceScope scope,
+      double alpha,
+      HostMatrices.Uploaded a,
+      HostMatrices.Uploaded b,
+      double beta,
+      HostMatrices.Uploaded c) {
+    DeviceLinearAlgebra algebra = scope.device().linearAlgebra();
+    if (c.transposed()) {
+      algebra.gemm(
+          scope, alpha, b.matrix(), !b.transposed(), a.matrix(), !a.transposed(), beta, c.matrix());
+    } else {
+      algebra.gemm(
+          scope, alpha, a.matrix(), a.transposed(), b.matrix(), b.transposed(), beta, c.matrix());
+    }
+  }
+
+  /** By the shape alone, so that results repeat. */
+  private boolean isWorthIt(long m, long n, long k) {
+    return m * n * k >= leastWork;
   }
 
   @Override
@@ -131,17 +192,58 @@ public final class CudaBackend implements Backend {
 
   @Override
   public int cholesky(FloatMatrix a) {
-    return host.cholesky(a);
+    if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows() / 3)) {
+      return host.cholesky(a);
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      DeviceMatrix l = HostMatrices.upload(scope, a).matrix();
+      int failed = factor(scope, l);
+      if (failed < 0) {
+        HostMatrices.download(scope, l, a);
+      }
+      return failed;
+    }
   }
 
   @Override
   public int cholesky(DoubleMatrix a) {
-    return host.cholesky(a);
+    if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows() / 3)) {
+      return host.cholesky(a);
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      DeviceMatrix l = HostMatrices.upload(scope, a).matrix();
+      int failed = factor(scope, l);
+      if (failed < 0) {
+        HostMatrices.download(scope, l, a);
+      }
+      return failed;
+    }
+  }
+
+  private static int factor(DeviceScope scope, DeviceMatrix a) {
+    DeviceArray flag = scope.ints(1);
+    scope.device().linearAlgebra().cholesky(scope, a, flag);
+    return scope.downloadInt(flag);
   }
 
   @Override
   public int invertPositiveDefinite(DoubleMatrix a) {
-    return host.invertPositiveDefinite(a);
+    if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows())) {
+      return host.invertPositiveDefinite(a);
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      DeviceArray flag = scope.ints(1);
+      DeviceMatrix inverse = HostMatrices.like(scope, a).matrix();
+      scope
+          .device()
+          .linearAlgebra()
+          .invertPositiveDefinite(scope, HostMatrices.upload(scope, a).matrix(), inverse, flag);
+      int failed = scope.downloadInt(flag);
+      if (failed < 0) {
+        HostMatrices.download(scope, inverse, a);
+      }
+      return failed;
+    }
   }
 
   @Override
@@ -190,7 +292,18 @@ public final class CudaBackend implements Backend {
 
   @Override
   public double quadraticForm(FloatMatrix w, DoubleMatrix g) {
-    return host.quadraticForm(w, g);
+    if (!w.isRowMajor() || !isWorthIt(w.rows(), w.cols(), w.cols())) {
+      return host.quadraticForm(w, g);
+    }
+    try (DeviceScope scope = kernels.device().scope()) {
+      return scope
+          .device()
+          .linearAlgebra()
+          .quadraticForm(
+              scope,
+              HostMatrices.upload(scope, w).matrix(),
+              HostMatrices.upload(scope, g).matrix());
+    }
   }
 
   @Override

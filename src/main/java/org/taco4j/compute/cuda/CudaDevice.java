@@ -24,6 +24,7 @@ final class CudaDevice implements AutoCloseable {
   private final int handle;
   private final CUctx_st context = new CUctx_st();
   private final CudaModules modules = new CudaModules(this);
+  private final DeviceLinearAlgebra linearAlgebra;
   private final long memoryLimit;
   private final int multiprocessors;
   private final int sharedMemoryPerBlock;
@@ -36,8 +37,9 @@ final class CudaDevice implements AutoCloseable {
   private final Set<DeviceScope> scopes = new HashSet<>();
   private final Deque<Staging> staging = new ArrayDeque<>();
 
-  private CudaDevice(CudaProbe.Gpu gpu, long memoryLimit) {
+  private CudaDevice(CudaProbe.Gpu gpu, long memoryLimit, DeviceLinearAlgebra.Libraries libraries) {
     this.gpu = gpu;
+    this.linearAlgebra = new DeviceLinearAlgebra(this, libraries);
     int[] out = new int[1];
     check(cudart.cuInit(0), "cuInit");
     check(cudart.cuDeviceGet(out, gpu.ordinal()), "cuDeviceGet");
@@ -67,15 +69,22 @@ final class CudaDevice implements AutoCloseable {
     }
   }
 
+  /** Opens a GPU, without cuBLAS and cuSOLVER. */
+  static CudaDevice open(CudaProbe.Gpu gpu, long memoryLimit) {
+    return open(gpu, memoryLimit, new DeviceLinearAlgebra.Libraries(false, false, 0));
+  }
+
   /**
    * Opens a GPU.
    *
    * @param memoryLimit bytes of its memory that may be used at once; 0 for most of what is free
+   * @param libraries what is done by which of CUDA's libraries
    * @throws TacoException of kind RUNTIME where the driver refuses, of kind USAGE where the GPU has
    *     less memory than that
    */
-  static CudaDevice open(CudaProbe.Gpu gpu, long memoryLimit) {
-    return new CudaDevice(gpu, memoryLimit);
+  static CudaDevice open(
+      CudaProbe.Gpu gpu, long memoryLimit, DeviceLinearAlgebra.Libraries libraries) {
+    return new CudaDevice(gpu, memoryLimit, libraries);
   }
 
   private int attribute(int which) {
@@ -128,6 +137,11 @@ final class CudaDevice implements AutoCloseable {
   Kernel kernel(String file, String name) {
     enter();
     return modules.kernel(file, name);
+  }
+
+  /** Products and factorisations of matrices in its memory. */
+  DeviceLinearAlgebra linearAlgebra() {
+    return linearAlgebra;
   }
 
   /** A new stream with memory of its own; to be closed by the caller. */
@@ -266,6 +280,7 @@ final class CudaDevice implements AutoCloseable {
     int open = scopes.size();
     staging.forEach(Staging::close);
     staging.clear();
+    linearAlgebra.close();
     modules.close();
     cudart.cuDevicePrimaryCtxRelease(handle);
     if (open > 0 || used > 0) {

@@ -14,7 +14,7 @@ record DeviceMatrix(DeviceArray array, long offset, int rows, int cols, int stri
     if (stride < cols || rows < 0 || cols < 0) {
       throw new IllegalArgumentException("[%d, %d] stride %d".formatted(rows, cols, stride));
     }
-    if (rows > 0) {
+    if (rows > 0 && cols > 0) {
       Objects.checkFromIndexSize(offset, (rows - 1L) * stride + cols, array.count());
     }
   }

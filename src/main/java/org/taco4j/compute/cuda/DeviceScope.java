@@ -27,6 +27,7 @@ final class DeviceScope implements AutoCloseable {
   private long used;
   private final CUstream_st stream = new CUstream_st();
   private final List<DeviceArray> arrays = new ArrayList<>();
+  private final List<Runnable> borrowed = new ArrayList<>();
   private final LongPointer arguments = new LongPointer(MAX_ARGUMENTS);
   private final PointerPointer<LongPointer> parameters = new PointerPointer<>(MAX_ARGUMENTS);
   private final MemorySegment values;
@@ -63,6 +64,11 @@ final class DeviceScope implements AutoCloseable {
   /** The stream, for cuBLAS and cuSOLVER. */
   CUstream_st stream() {
     return stream;
+  }
+
+  /** Has something done when the scope is closed, after its work: giving back what it was lent. */
+  void onClose(Runnable giveBack) {
+    borrowed.add(giveBack);
   }
 
   /** New float32 elements, not initialised. */
@@ -299,6 +305,7 @@ final class DeviceScope implements AutoCloseable {
       release(array);
     }
     arrays.clear();
+    borrowed.forEach(Runnable::run);
     rest();
     cudart.cuStreamDestroy(stream);
     parameters.close();

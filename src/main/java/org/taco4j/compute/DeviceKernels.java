@@ -48,4 +48,19 @@ public interface DeviceKernels {
 
   /** Device memory that may be used at once, over all devices, in bytes. */
   long memory();
+
+  /**
+   * The weights that a mask allows at their best: each row minimises (ŵ − w) H̃ (ŵ − w)ᵀ over its
+   * kept columns, by one Cholesky factorisation in double for each set of rows.
+   *
+   * @param hessian H̃: [n, n], both triangles
+   * @param inverse H̃⁻¹: [n, n], both triangles
+   * @param weights [rows, n] row-major: in W, out Ŵ; removed weights become exactly +0
+   * @param kept the mask, [rows, n] row-major
+   * @param maskRows so many consecutive rows share a mask each
+   * @return -1, or the first row of a set for which a part of H̃ is not positive definite; weights
+   *     are not touched then
+   */
+  int leastSquaresRefit(
+      DoubleMatrix hessian, DoubleMatrix inverse, float[] weights, boolean[] kept, int maskRows);
 }

@@ -121,6 +121,22 @@ final class DampedHessian {
     return p == q ? diagonal(request, shift, p) : request.hessian().values().at(order[p], order[q]);
   }
 
+  /** H̃, [cols, cols] by positions, both triangles: a new matrix; parallel. */
+  DoubleMatrix damped(Backend backend) {
+    int cols = request.cols();
+    DoubleMatrix damped = DoubleMatrix.zeros(cols, cols);
+    backend
+        .workers()
+        .forEach(
+            cols,
+            p -> {
+              for (int q = 0; q < cols; q++) {
+                damped.data()[damped.index(p, q)] = at(p, q);
+              }
+            });
+    return damped;
+  }
+
   /** The weight at a position of a row: 0 in a column that is dead even after damping. */
   float weight(int row, int p) {
     int col = request.order()[p];

@@ -4,7 +4,9 @@ import java.util.Arrays;
 import java.util.Comparator;
 import java.util.stream.IntStream;
 import org.taco4j.common.TacoException;
+import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.DoubleMatrix;
 
 /**
@@ -30,6 +32,10 @@ final class LeastSquaresRefit {
    */
   static float[] refit(
       SolveRequest request, DampedHessian hessian, boolean[] kept, int maskRows, Backend backend) {
+    DeviceKernels device = backend.device();
+    if (device != null) {
+      return refit(request, hessian, kept, maskRows, backend, device);
+    }
     int rows = request.rows();
     int cols = request.cols();
     int sets = (rows + maskRows - 1) / maskRows;
@@ -89,11 +95,7 @@ final class LeastSquaresRefit {
               copy(given, first, part, b, true);
               int failed = backend.solvePositiveDefinite(a, b.transposed());
               if (failed >= 0) {
-                throw TacoException.numerical(
-                    "layer %s: %d of %d columns depend on each other in rows from %d; use more damping"
-                            .formatted(request.layer(), part.length, cols, first)
-                        + " than "
-                        + hessian.damping());
+                throw dependent(request, hessian, part.length, first);
               }
               DoubleMatrix to = solveKept ? DoubleMatrix.of(weights, rows, cols) : spread;
               copy(to, first, part, b, false);
@@ -114,6 +116,53 @@ final class LeastSquaresRefit {
               }
             });
     return refitted;
+  }
+
+  /** {@link #refit} as one operation of a device. */
+  private static float[] refit(
+      SolveRequest request,
+      DampedHessian hessian,
+      boolean[] kept,
+      int maskRows,
+      Backend backend,
+      DeviceKernels device) {
+    int rows = request.rows();
+    int cols = request.cols();
+    int[] order = request.order();
+    float[] weights = new float[rows * cols];
+    boolean[] mask = new boolean[rows * cols];
+    Workers workers = backend.workers();
+    workers.forEach(
+        rows,
+        row -> {
+          for (int p = 0; p < cols; p++) {
+            weights[row * cols + p] = hessian.weight(row, p);
+            mask[row * cols + p] = kept[row * cols + order[p]];
+          }
+        });
+    int failed =
+        device.leastSquaresRefit(
+            hessian.damped(backend), hessian.inverse(), weights, mask, maskRows);
+    if (failed >= 0) {
+      int size = positions(request, kept, failed, true).length;
+      throw dependent(request, hessian, Math.min(size, cols - size), failed);
+    }
+    float[] refitted = new float[rows * cols];
+    workers.forEach(
+        rows,
+        row -> {
+          for (int p = 0; p < cols; p++) {
+            refitted[row * cols + order[p]] = weights[row * cols + p];
+          }
+        });
+    return refitted;
+  }
+
+  private static TacoException dependent(
+      SolveRequest request, DampedHessian hessian, int columns, int row) {
+    return TacoException.numerical(
+        "layer %s: %d of %d columns depend on each other in rows from %d; use more damping than %s"
+            .formatted(request.layer(), columns, request.cols(), row, hessian.damping()));
   }
 
   /** Operations in 1e9 of a refit and of the inverse that it needs. */

@@ -73,6 +73,14 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
   }
 
   @Override
+  public int leastSquaresRefit(
+      DoubleMatrix hessian, DoubleMatrix inverse, float[] weights, boolean[] kept, int maskRows) {
+    int cols = hessian.cols();
+    return new CudaRefit(device(), weights.length / Math.max(1, cols), cols, maskRows)
+        .run(hessian, inverse, weights, kept);
+  }
+
+  @Override
   public void close() {
     devices.forEach(CudaDevice::close);
   }

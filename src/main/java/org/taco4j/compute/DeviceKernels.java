@@ -63,4 +63,18 @@ public interface DeviceKernels {
    */
   int leastSquaresRefit(
       DoubleMatrix hessian, DoubleMatrix inverse, float[] weights, boolean[] kept, int maskRows);
+
+  /** What computes on the host beside it, for what the device does not do. */
+  Backend host();
+
+  /**
+   * A layer whose columns are to be swept, in blocks of up to {@link
+   * DeviceColumnSweep#MAX_BLOCK_COLUMNS}; to be closed by the caller.
+   *
+   * @param hessian H: [cols, cols] row-major, symmetric
+   * @param rows of the weights
+   * @param column [cols], a permutation: the column at each position; the last is swept first
+   * @param dead [cols] by position: whether the diagonal of H is 0 there
+   */
+  DeviceColumnSweep columnSweep(DoubleMatrix hessian, int rows, int[] column, boolean[] dead);
 }

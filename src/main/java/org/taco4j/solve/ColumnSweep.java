@@ -4,6 +4,8 @@ import java.util.Arrays;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceColumnSweep;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.FloatMatrix;
 
 /**
@@ -28,6 +30,8 @@ import org.taco4j.compute.FloatMatrix;
  *
  * <p>Weights are held transposed, [position, row]: neighbours in memory are the same column of
  * neighbouring rows, for which the sweep does the same. Dead columns are 0 before the sweep.
+ *
+ * <p>A device does all of this by itself, {@link DeviceColumnSweep}: only the damping is ours.
  */
 final class ColumnSweep {
   /** The papers' block: the mask is chosen for this many columns at once. */
@@ -86,11 +90,20 @@ final class ColumnSweep {
    * Sweeps all columns.
    *
    * @param order [cols]: the columns in the order of the sweep
-   * @param group of columns that are not to be cut; divides the number of columns
+   * @param group of columns that are not to be cut; divides the number of columns, and is at most
+   *     {@link DeviceColumnSweep#MAX_BLOCK_COLUMNS} where the backend has a device
+   * @param step what is done to a block, on the host
+   * @param rule the same for a device
    * @throws org.taco4j.common.TacoException of kind NUMERICAL where the Hessian is not fit to be
    *     used
    */
-  static Result run(SolveRequest request, int[] order, int group, Backend backend, BlockStep step) {
+  static Result run(
+      SolveRequest request,
+      int[] order,
+      int group,
+      Backend backend,
+      BlockStep step,
+      DeviceColumnSweep.Rule rule) {
     int rows = request.rows();
     int cols = request.cols();
     Workers workers = backend.workers();
@@ -99,17 +112,34 @@ final class ColumnSweep {
     int[] column = new int[cols];
     boolean[] dead = new boolean[cols];
     int deadColumns = 0;
+    double trace = 0;
     for (int p = 0; p < cols; p++) {
       column[p] = order[cols - 1 - p];
       dead[p] = request.hessian().diagonal(column[p]) == 0;
       deadColumns += dead[p] ? 1 : 0;
+      trace += dead[p] ? 1 : request.hessian().diagonal(column[p]);
     }
-    DampingEscalation.Damped<FloatMatrix> factor = factorise(request, column, dead, backend);
+    double mean = trace / cols;
+    int blockColumns = Math.min(cols, Math.max(group, BLOCK_COLUMNS / group * group));
+    double gflop =
+        1e-9 * ((double) cols * cols * cols / 3 + (double) rows * cols * (cols + blockColumns));
+    DeviceKernels device = backend.device();
+    if (device != null) {
+      try (DeviceColumnSweep sweep =
+          device.columnSweep(request.hessian().values(), rows, column, dead)) {
+        var factor = factorise(request, mean, sweep);
+        float[] weights = new float[rows * cols];
+        boolean[] kept = new boolean[rows * cols];
+        sweep.sweep(request.weights(), rule, blockColumns, weights, kept);
+        return new Result(
+            weights, kept, factor.damping(), factor.escalations(), deadColumns, gflop);
+      }
+    }
+    var factor = factorise(request, column, dead, mean, backend);
 
     float[] weights = new float[rows * cols];
     boolean[] kept = new boolean[rows * cols];
     FloatMatrix change = FloatMatrix.zeros(/* rows= */ cols, /* cols= */ rows); // D, transposed
-    int blockColumns = Math.min(cols, Math.max(group, BLOCK_COLUMNS / group * group));
     // Of a block, used again by the next: [columns of the block, rows].
     FloatMatrix block = FloatMatrix.zeros(blockColumns, rows);
     FloatMatrix scratch = FloatMatrix.zeros(blockColumns, rows);
@@ -136,20 +166,26 @@ final class ColumnSweep {
       step.sweep(new Block(cols - end, columns, factorBlock, inverse, w, removed));
       scatter(w, removed, original, column, first, weights, kept, workers);
     }
-    double gflop =
-        1e-9 * ((double) cols * cols * cols / 3 + (double) rows * cols * (cols + blockColumns));
     return new Result(weights, kept, factor.damping(), factor.escalations(), deadColumns, gflop);
   }
 
-  /** L with H + λ · mean(diag H) · I = L Lᵀ, positions in place of columns. */
+  /** L with H + λ · mean · I = L Lᵀ, positions in place of columns, on a device. */
+  private static DampingEscalation.Damped<DeviceColumnSweep> factorise(
+      SolveRequest request, double mean, DeviceColumnSweep sweep) {
+    return DampingEscalation.escalate(
+        request,
+        damping ->
+            switch (sweep.factor(damping * mean)) {
+              case DONE -> sweep;
+              case NOT_POSITIVE_DEFINITE -> null;
+              case NOT_FINITE -> throw DampingEscalation.notFinite(request);
+            });
+  }
+
+  /** L with H + λ · mean · I = L Lᵀ, positions in place of columns. */
   private static DampingEscalation.Damped<FloatMatrix> factorise(
-      SolveRequest request, int[] column, boolean[] dead, Backend backend) {
+      SolveRequest request, int[] column, boolean[] dead, double mean, Backend backend) {
     int cols = request.cols();
-    double trace = 0;
-    for (int p = 0; p < cols; p++) {
-      trace += dead[p] ? 1 : request.hessian().diagonal(column[p]);
-    }
-    double mean = trace / cols;
     FloatMatrix l = FloatMatrix.zeros(cols, cols);
     return DampingEscalation.escalate(
         request,

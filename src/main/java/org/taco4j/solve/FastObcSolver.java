@@ -3,6 +3,7 @@ package org.taco4j.solve;
 import java.util.Arrays;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceColumnSweep;
 import org.taco4j.compute.FloatMatrix;
 
 /**
@@ -32,6 +33,21 @@ public final class FastObcSolver implements Solver {
     int rows = request.rows();
     Pattern pattern = request.pattern();
     int group = pattern.groupSize();
+    if (backend.device() != null && group > DeviceColumnSweep.MAX_BLOCK_COLUMNS) {
+      return solve(request, backend.device().host()); // and the solution says so
+    }
+    DeviceColumnSweep.BlockCount removedUnits =
+        (sweptColumns, columns) -> {
+          long before = (long) rows * (sweptColumns / group);
+          long after = before + (long) rows * (columns / group);
+          return (int)
+              (Pattern.portion(after, pattern.sparsity())
+                  - Pattern.portion(before, pattern.sparsity()));
+        };
+    DeviceColumnSweep.Rule rule =
+        pattern instanceof Pattern.NM nm
+            ? new DeviceColumnSweep.Groups(nm.kept(), nm.groupSize())
+            : new DeviceColumnSweep.Smallest(group, removedUnits);
     float[][] scores = new float[1][0]; // used again by the next block
     ColumnSweep.Result result =
         ColumnSweep.run(
@@ -45,13 +61,7 @@ public final class FastObcSolver implements Solver {
                     block.inverse(), block.weights(), block.removed(), nm.kept(), nm.groupSize());
                 return;
               }
-              long before = (long) rows * (block.sweptColumns() / group);
               int size = block.weights().rows();
-              long after = before + (long) rows * (size / group);
-              int k =
-                  (int)
-                      (Pattern.portion(after, pattern.sparsity())
-                          - Pattern.portion(before, pattern.sparsity()));
               if (scores[0].length == 0) {
                 scores[0] = new float[size / group * rows];
               }
@@ -59,12 +69,13 @@ public final class FastObcSolver implements Solver {
                   block.weights(),
                   block.factor(),
                   group,
-                  k,
+                  removedUnits.of(block.sweptColumns(), size),
                   scores[0],
                   block.removed(),
                   backend.workers());
               backend.obsSweep(block.inverse(), block.weights(), block.removed());
-            });
+            },
+            rule);
     double seconds = (System.nanoTime() - start) / 1e9;
     return new LayerSolution(
         result.weights(),

@@ -6,6 +6,7 @@ import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceColumnSweep;
 
 /**
  * GPTQ (Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
@@ -107,7 +108,8 @@ public final class GptqSolver implements Solver {
           }
           backend.quantSweep(
               block.inverse(), block.weights(), block.removed(), grid.scale(), lowest, highest);
-        });
+        },
+        new DeviceColumnSweep.Grid(grid.scale(), lowest, highest, mask));
   }
 
   /** The columns by falling diagonal of H, where a dead column counts as 1. */

@@ -87,7 +87,7 @@ public final class CudaBackend implements Backend {
       devices.forEach(CudaDevice::close);
       throw e;
     }
-    return new CudaBackend(new CudaKernels(devices), host, leastWork);
+    return new CudaBackend(new CudaKernels(devices, host), host, leastWork);
   }
 
   private static String kind(CudaProbe.Gpu gpu) {
@@ -258,13 +258,21 @@ public final class CudaBackend implements Backend {
 
   @Override
   public void obsSweep(FloatMatrix inverse, FloatMatrix w, boolean[] removed) {
-    host.obsSweep(inverse, w, removed);
+    if (isWorthIt(w.rows(), w.rows(), w.cols()) && BlockSweeps.fits(inverse, w)) {
+      BlockSweeps.remove(kernels.device(), inverse, w, removed);
+    } else {
+      host.obsSweep(inverse, w, removed);
+    }
   }
 
   @Override
   public void obsSweep(
       FloatMatrix inverse, FloatMatrix w, boolean[] removed, int kept, int groupSize) {
-    host.obsSweep(inverse, w, removed, kept, groupSize);
+    if (isWorthIt(w.rows(), w.rows(), w.cols()) && BlockSweeps.fits(inverse, w)) {
+      BlockSweeps.removeFromGroups(kernels.device(), inverse, w, removed, kept, groupSize);
+    } else {
+      host.obsSweep(inverse, w, removed, kept, groupSize);
+    }
   }
 
   @Override
@@ -287,7 +295,11 @@ public final class CudaBackend implements Backend {
       float[] scale,
       float[] lowest,
       float[] highest) {
-    host.quantSweep(inverse, w, removed, scale, lowest, highest);
+    if (isWorthIt(w.rows(), w.rows(), w.cols()) && BlockSweeps.fits(inverse, w)) {
+      BlockSweeps.round(kernels.device(), inverse, w, removed, scale, lowest, highest);
+    } else {
+      host.quantSweep(inverse, w, removed, scale, lowest, highest);
+    }
   }
 
   @Override

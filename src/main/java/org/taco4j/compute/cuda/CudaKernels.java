@@ -2,6 +2,8 @@ package org.taco4j.compute.cuda;
 
 import java.util.Comparator;
 import java.util.List;
+import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceColumnSweep;
 import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
@@ -14,10 +16,16 @@ import org.taco4j.compute.ResidualSum;
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {
   private final List<CudaDevice> devices;
+  private final Backend host;
 
-  /** On these devices, which it owns; at least one. */
-  CudaKernels(List<CudaDevice> devices) {
+  /**
+   * On these devices, which it owns; at least one.
+   *
+   * @param host borrowed
+   */
+  CudaKernels(List<CudaDevice> devices, Backend host) {
     this.devices = List.copyOf(devices);
+    this.host = host;
   }
 
   /** The device with the fewest open scopes; of equals the first. */
@@ -78,6 +86,17 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
     int cols = hessian.cols();
     return new CudaRefit(device(), weights.length / Math.max(1, cols), cols, maskRows)
         .run(hessian, inverse, weights, kept);
+  }
+
+  @Override
+  public Backend host() {
+    return host;
+  }
+
+  @Override
+  public DeviceColumnSweep columnSweep(
+      DoubleMatrix hessian, int rows, int[] column, boolean[] dead) {
+    return new CudaColumnSweep(device(), hessian, rows, column, dead);
   }
 
   @Override

@@ -42,7 +42,7 @@ final class GoldenSolverTest {
     assertEquals(4 * 11, compared);
   }
 
-  private static void compare(GoldenProblem.Answer answer, String solver, Backend backend) {
+  static void compare(GoldenProblem.Answer answer, String solver, Backend backend) {
     GoldenProblem problem = answer.problem();
     int cols = problem.cols();
     int weights = problem.rows() * cols;

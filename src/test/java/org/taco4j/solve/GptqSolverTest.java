@@ -41,7 +41,7 @@ final class GptqSolverTest {
     assertEquals(4 * 5, compared);
   }
 
-  private static void compare(GoldenProblem.Answer answer, Backend backend) {
+  static void compare(GoldenProblem.Answer answer, Backend backend) {
     GoldenProblem problem = answer.problem();
     // "4bit_sym_mse", "4bit_asym", "4bit_asym_actorder"
     String setting = answer.setting();

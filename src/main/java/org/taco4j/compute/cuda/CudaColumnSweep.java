@@ -73,9 +73,10 @@ final class CudaColumnSweep implements DeviceColumnSweep {
     long block = (long) MAX_BLOCK_COLUMNS * rows;
     long select = (long) SweepKernels.SELECT_INTS * Integer.BYTES;
     return square * (Double.BYTES + Float.BYTES)
-        + weights * (3 * Float.BYTES + 2)
+        + weights * (3 * Float.BYTES + 3)
         + 2 * block * Float.BYTES
-        + (long) cols * (MAX_BLOCK_COLUMNS * Float.BYTES + 64)
+        + (cols + (long) MAX_BLOCK_COLUMNS) * MAX_BLOCK_COLUMNS * Float.BYTES
+        + cols * 64L
         + ((long) cols / MAX_BLOCK_COLUMNS + 1) * 2 * select
         + 3L * rows * Float.BYTES;
   }
@@ -86,8 +87,7 @@ final class CudaColumnSweep implements DeviceColumnSweep {
     scope.clear(flags);
     scope.launch(
         device.kernel("column_order", "taco4j_order_hessian_f32"),
-        LaunchShape.grid(
-            LaunchShape.blocks(cols, THREADS), Math.min(cols, MAX_GRID_ROWS), THREADS),
+        LaunchShape.grid(LaunchShape.blocks(cols, THREADS), Math.min(cols, MAX_GRID_ROWS), THREADS),
         hessian,
         cols,
         column,
@@ -112,9 +112,7 @@ final class CudaColumnSweep implements DeviceColumnSweep {
     if (found[0] != 0) {
       return Factorisation.NOT_FINITE;
     }
-    return found[1] > 0 || found[2] >= 0
-        ? Factorisation.NOT_POSITIVE_DEFINITE
-        : Factorisation.DONE;
+    return found[1] > 0 || found[2] >= 0 ? Factorisation.NOT_POSITIVE_DEFINITE : Factorisation.DONE;
   }
 
   @Override
@@ -122,8 +120,10 @@ final class CudaColumnSweep implements DeviceColumnSweep {
     CudaDevice device = scope.device();
     int blocks = LaunchShape.blocks(cols, blockColumns);
     DeviceArray dense = scope.copyOf(weights);
-    DeviceMatrix w = DeviceMatrix.of(scope.floats((long) rows * cols), cols, rows);
-    DeviceMatrix change = DeviceMatrix.of(scope.floats((long) rows * cols), cols, rows);
+    DeviceMatrix w =
+        DeviceMatrix.of(scope.floats((long) rows * cols), /* rows= */ cols, /* cols= */ rows);
+    DeviceMatrix change =
+        DeviceMatrix.of(scope.floats((long) rows * cols), /* rows= */ cols, /* cols= */ rows);
     scope.launch(
         device.kernel("column_order", "taco4j_gather_weights_f32"),
         tiles(),
@@ -201,8 +201,7 @@ final class CudaColumnSweep implements DeviceColumnSweep {
   private BlockStep step(Rule rule, int blocks, int blockColumns) {
     return switch (rule) {
       case Groups groups ->
-          (number, factor, block) ->
-              kernels.removeFromGroups(block, groups.kept(), groups.group());
+          (number, factor, block) -> kernels.removeFromGroups(block, groups.kept(), groups.group());
       case Smallest smallest -> {
         DeviceArray scores = scope.floats((long) blockColumns / smallest.unit() * rows);
         // Of all blocks, so that they are cleared once.
@@ -241,7 +240,7 @@ final class CudaColumnSweep implements DeviceColumnSweep {
           column,
           removed);
     }
-    return DeviceMatrix.of(removed, cols, rows);
+    return DeviceMatrix.of(removed, /* rows= */ cols, /* cols= */ rows);
   }
 
   /** How kernels that transpose weights are launched. */

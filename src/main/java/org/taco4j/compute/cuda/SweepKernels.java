@@ -125,7 +125,9 @@ final class SweepKernels {
     int perUnit = LaunchShape.blocks(unit, SPAN_COLUMNS);
     int spans = LaunchShape.blocks(block.columns(), unit) * perUnit;
     int floats =
-        2 * SPAN_COLUMNS * WARP + (SPAN_COLUMNS + 1) * SPAN_COLUMNS * spans + (isWide ? WARP * group : 0);
+        2 * SPAN_COLUMNS * WARP
+            + (SPAN_COLUMNS + 1) * SPAN_COLUMNS * spans
+            + (isWide ? WARP * group : 0);
     return new LaunchShape(
         LaunchShape.blocks(block.rows(), WARP), 1, 1, WARP, spans, floats * Float.BYTES);
   }

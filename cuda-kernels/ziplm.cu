@@ -2,8 +2,8 @@
 // Pruning of Language Models", section 3.1), all steps without a word from the host.
 //
 // With A the damped Hessian, Q = (A_RR)^-1 over the columns R that remain, W the weights as updated
-// so far and S = W^T W, removing a group G of g columns costs tr((Q_GG)^-1 S_GG). With Q_GG = L L^T,
-// U = Q_:G L^-T, C = L^-1 S_GG L^-T and T = S_:G L^-T - U C / 2, a removal is
+// so far and S = W^T W, removing a group G of g columns costs tr((Q_GG)^-1 S_GG). With
+// Q_GG = L L^T, U = Q_:G L^-T, C = L^-1 S_GG L^-T and T = S_:G L^-T - U C / 2, a removal is
 //
 //   Q -= U U^T    S -= U T^T + T U^T
 //
@@ -20,6 +20,7 @@
 // Words: a position is a place among the active columns; groups lie at positions
 // [b * g, (b + 1) * g), b < groups = active / g. All matrices are row-major with the row stride ld.
 #include "common.cuh"
+#include "inverse_factor.cuh"
 
 namespace {
 
@@ -33,59 +34,6 @@ __host__ __device__ constexpr int scratch_stride(int group) { return group | 1; 
 
 __device__ __forceinline__ double not_a_number() {
   return __longlong_as_double(0x7ff8000000000000LL);
-}
-
-// L of the [n, n] matrix in the lower triangle of w, in place; by all threads of the block, which
-// must have synchronised. NaN from the first pivot on that is not positive.
-__device__ void factor(double* w, int stride, int n) {
-  for (int j = 0; j < n; j++) {
-    const double pivot = w[index(j, stride, j)];
-    __syncthreads();
-    const double root = pivot > 0 ? sqrt(pivot) : not_a_number();
-    for (int i = j + threadIdx.x; i < n; i += blockDim.x) {
-      w[index(i, stride, j)] = i == j ? root : w[index(i, stride, j)] / root;
-    }
-    __syncthreads();
-    const int warp = threadIdx.x / kWarp;
-    const int lane = threadIdx.x % kWarp;
-    for (int i = j + 1 + warp; i < n; i += blockDim.x / kWarp) {
-      for (int k = j + 1 + lane; k <= i; k += kWarp) {
-        w[index(i, stride, k)] -= w[index(i, stride, j)] * w[index(k, stride, j)];
-      }
-    }
-    __syncthreads();
-  }
-}
-
-// w := -w^-1 of a symmetric matrix by the sweep operator (Goodnight 1979), all of it stored; by all
-// threads of the block, which must have synchronised. Whether all pivots were positive.
-__device__ bool sweep_all(double* w, int stride, int n) {
-  const int warp = threadIdx.x / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  const int warps = blockDim.x / kWarp;
-  for (int k = 0; k < n; k++) {
-    const double pivot = w[index(k, stride, k)];
-    if (!(pivot > 0)) return false;  // the same for all
-    const double inverse = 1 / pivot;
-    for (int i = warp; i < n; i += warps) {
-      if (i == k) continue;
-      const double factor = w[index(i, stride, k)] * inverse;
-      for (int j = lane; j < n; j += kWarp) {
-        if (j != k) w[index(i, stride, j)] -= factor * w[index(k, stride, j)];
-      }
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < n; i += blockDim.x) {
-      if (i == k) {
-        w[index(k, stride, k)] = -inverse;
-      } else {
-        w[index(i, stride, k)] *= inverse;
-        w[index(k, stride, i)] *= inverse;
-      }
-    }
-    __syncthreads();
-  }
-  return true;
 }
 
 // The rows of U and T that removing the chosen group brings, for kColumns columns of a block.
@@ -197,40 +145,41 @@ TACO4J_KERNEL taco4j_ziplm_choose_f64(const double* cost, int* gone, int groups,
     w[index(i / group, ld, i % group)] = q_block[i];
   }
   __syncthreads();
-  factor(w, ld, group);
+  const bool definite = inverse_factor(w, ld, group);
   if (threadIdx.x == 0) {
     gone[chosen] = 1;
     order[step] = group_at[chosen];
     state[0] = chosen;
-    if (!isfinite(best.value) || isnan(w[index(group - 1, ld, group - 1)])) state[1] = 1;
+    if (!isfinite(best.value) || !definite) state[1] = 1;
   }
-  // L^-1, a column a thread, by forward substitution.
-  for (int col = threadIdx.x; col < group; col += blockDim.x) {
-    for (int i = 0; i < group; i++) {
-      double sum = i == col ? 1 : 0;
-      for (int k = col; k < i; k++) sum -= w[index(i, ld, k)] * l_inverse[index(k, group, col)];
-      l_inverse[index(i, group, col)] = i < col ? 0 : sum / w[index(i, ld, i)];
-    }
+  for (int e = threadIdx.x; e < group * group; e += blockDim.x) {
+    const int i = e / group;
+    l_inverse[e] = e % group <= i ? w[index(i, ld, e % group)] : 0;
   }
   __syncthreads();
   for (int e = threadIdx.x; e < group * group; e += blockDim.x) {
     const int i = e / group;
     double sum = 0;
-    for (int k = 0; k <= i; k++) sum += l_inverse[index(i, group, k)] * s_block[index(k, group, e % group)];
+    for (int k = 0; k <= i; k++) {
+      sum += l_inverse[index(i, group, k)] * s_block[index(k, group, e % group)];
+    }
     product[e] = sum;
   }
   __syncthreads();
   for (int e = threadIdx.x; e < group * group; e += blockDim.x) {
     const int j = e % group;
     double sum = 0;
-    for (int k = 0; k <= j; k++) sum += product[index(e / group, group, k)] * l_inverse[index(j, group, k)];
+    for (int k = 0; k <= j; k++) {
+      sum += product[index(e / group, group, k)] * l_inverse[index(j, group, k)];
+    }
     half[e] = sum / 2;
   }
 }
 
 // The rows pending .. pending + g - 1 of U and T; where g is 1, the diagonals and costs too.
 //   grid ceil(active / 32), block (32, 8)
-// q, s: [active, active] stride ld, as of the last compaction; u, t: [pending + g, active] stride ld
+// q, s: [active, active] stride ld, as of the last compaction
+// u, t: [pending + g, active] stride ld
 // l_inverse, half: [g, g], raw_q, raw_s: [g, active] stride ld scratch; state: of choose
 // gone, q_blocks, s_blocks, cost: as in costs; read and written where g is 1
 TACO4J_KERNEL taco4j_ziplm_append_f64(const double* q, const double* s, int ld, int active,
@@ -291,10 +240,16 @@ TACO4J_KERNEL taco4j_ziplm_costs_f64(const double* u, const double* t, int ld, i
     w[index(i, stride, j)] = q_block[e];
   }
   __syncthreads();
-  const bool definite = sweep_all(w, stride, group);
+  const bool definite = inverse_factor(w, stride, group);
+  // The sum over (Q_GG)^-1 o S_GG; with M = L^-1, (Q_GG)^-1 = M^T M.
   double trace = 0;
-  for (int e = threadIdx.x; e < group * group; e += blockDim.x) {
-    trace -= w[index(e / group, stride, e % group)] * s_block[e];
+  for (int e = threadIdx.x; definite && e < group * group; e += blockDim.x) {
+    const int i = e / group;
+    const int j = e % group;
+    if (j > i) continue;
+    double element = 0;
+    for (int k = i; k < group; k++) element += w[index(k, stride, i)] * w[index(k, stride, j)];
+    trace += (i == j ? 1 : 2) * element * s_block[index(i, group, j)];
   }
   trace = block_sum(trace, sums);
   if (threadIdx.x == 0) {

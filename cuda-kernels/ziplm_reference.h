@@ -75,7 +75,9 @@ inline std::vector<ZipLmStep> ziplm(std::vector<double> inverse, std::vector<dou
     for (int i = 0; i < group; i++) {
       const double* solved = &best_solved[i * (rows + cols)];
       for (int j = 0; j < cols; j++) {
-        for (int r = 0; r < rows; r++) weights[r * cols + j] -= solved[r] * before[(at + i) * cols + j];
+        for (int r = 0; r < rows; r++) {
+          weights[r * cols + j] -= solved[r] * before[(at + i) * cols + j];
+        }
         for (int k = 0; k < cols; k++) {
           inverse[k * cols + j] -= before[(at + i) * cols + k] * solved[rows + j];
         }

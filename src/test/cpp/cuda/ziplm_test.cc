@@ -147,7 +147,8 @@ void check(int rows, int group, int groups, int samples, int capacity, bool in_s
   const int cols = group * groups;
   const Problem given = problem(rows, cols, group, samples, 7 + cols);
   const int count = groups > 1 ? groups - 1 : 1;
-  const auto expected = taco4j_reference::ziplm(given.inverse, given.weights, rows, cols, group, count);
+  const auto expected =
+      taco4j_reference::ziplm(given.inverse, given.weights, rows, cols, group, count);
   Removal first;
   taco4j_shim::for_each_order([&](const char* name) {
     const Removal found = remove(given, count, std::max(capacity, group), in_shared);
@@ -168,8 +169,8 @@ void check(int rows, int group, int groups, int samples, int capacity, bool in_s
     same = same && first.order == found.order &&
            std::memcmp(first.costs.data(), found.costs.data(), sizeof(double) * count) == 0;
     if (!same) {
-      std::printf("%d rows, %d groups of %d, %d samples, capacity %d, shared %d, %s\n", rows, groups,
-                  group, samples, capacity, in_shared, name);
+      std::printf("%d rows, %d groups of %d, %d samples, capacity %d, shared %d, %s\n", rows,
+                  groups, group, samples, capacity, in_shared, name);
       failures++;
     }
   });

@@ -36,6 +36,7 @@ constexpr int kSteps = 2 * kSwaps;  // additions and removals of those
 constexpr int kFreshSteps = 512;    // after which G is computed anew, before errors add up
 constexpr int kReported = 8;        // gains and costs that are handed out
 constexpr int kPanel = 32;          // columns that the factorisation eliminates at once
+constexpr int kPanelRows = 8;       // of these that a thread computes at once
 constexpr int kTile = 64;           // rows and columns of a product's tile, 4 x 4 a thread
 constexpr int kDepth = 16;          // of a tile's factors in shared memory
 constexpr int kVectors = 20;        // that a thread multiplies with an element of a matrix
@@ -268,26 +269,29 @@ __device__ __noinline__ bool factor(const Search& s, Scratch& scratch) {
   for (int first = 0; first < n; first += kPanel) {
     const int width = min(kPanel, n - first);
     const int end = first + width;
-    for (int i = warp; i < width; i += kThreads / kWarp) {
-      if (lane <= i) {
-        scratch.pivot[i * kPivotStride + lane] = s.inverse[index(first + i, ld, first + lane)];
-      }
+    for (int i = warp; i < kPanel; i += kThreads / kWarp) {
+      scratch.pivot[i * kPivotStride + lane] =
+          lane <= i && i < width ? s.inverse[index(first + i, ld, first + lane)] : 0.0;
     }
     __syncthreads();
     if (!inverse_factor(scratch.pivot, kPivotStride, width)) return false;
     // The panel: before the pivot block M, rows of the inverse; then P, columns of the factor.
     for (int i = threadIdx.x; i < n; i += kThreads) {
-      for (int k = 0; k < width; k++) {
-        double sum = 0;
-        if (i >= first && i < end) {
-          sum = i - first <= k ? scratch.pivot[k * kPivotStride + i - first] : 0.0;
-        } else {
-          for (int l = 0; l <= k; l++) {
-            sum += scratch.pivot[k * kPivotStride + l] *
-                   s.inverse[i < first ? index(first + l, ld, i) : index(i, ld, first + l)];
+      for (int start = 0; start < width; start += kPanelRows) {
+        double sums[kPanelRows] = {};
+        for (int l = 0; l < min(width, start + kPanelRows); l++) {
+          double value = i == first + l ? 1.0 : 0.0;
+          if (i < first) value = s.inverse[index(first + l, ld, i)];
+          if (i >= end) value = s.inverse[index(i, ld, first + l)];
+#pragma unroll
+          for (int k = 0; k < kPanelRows; k++) {
+            sums[k] += scratch.pivot[(start + k) * kPivotStride + l] * value;
           }
         }
-        s.panel[index(k, ld, i)] = sum;
+#pragma unroll
+        for (int k = 0; k < kPanelRows; k++) {
+          if (start + k < width) s.panel[index(start + k, ld, i)] = sums[k];
+        }
       }
     }
     __syncthreads();

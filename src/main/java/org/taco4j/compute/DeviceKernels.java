@@ -1,5 +1,8 @@
 package org.taco4j.compute;
 
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
+
 /**
  * What a backend with memory of its own does as a whole, so that a layer's matrices go there once
  * and stay: one method for each operation that a solver hands over. Solvers keep what is theirs:
@@ -77,4 +80,28 @@ public interface DeviceKernels {
    * @param dead [cols] by position: whether the diagonal of H is 0 there
    */
   DeviceColumnSweep columnSweep(DoubleMatrix hessian, int rows, int[] column, boolean[] dead);
+
+  /**
+   * ZipLM's order: groups of columns are removed from all rows, one after the other, each time the
+   * one that costs least once the columns that stay have made up for those removed.
+   *
+   * @param inverse H̃⁻¹: [cols, cols] row-major, symmetric
+   * @param weights [rows, cols] row-major
+   * @param group consecutive columns that go together; divides cols
+   * @param count how many groups go
+   * @return [count], the groups in the order in which they go; null where H̃ is too ill conditioned
+   *     for that: costs were not finite any more
+   */
+  int @Nullable [] removeColumnGroups(
+      DoubleMatrix inverse, DoubleMatrix weights, int group, int count);
+
+  /**
+   * Swaps columns of supports while that lowers the errors; waits for memory of the device.
+   *
+   * @param expired whether the time is up; asked before each of the steps, of some milliseconds or,
+   *     for thousands of columns, seconds
+   * @return [sets], what was found by then; null for sets that were not begun
+   * @throws org.taco4j.common.TacoException of kind NUMERICAL where a part of H̃ is singular
+   */
+  PivotSearch.@Nullable Found[] swapPivots(PivotSearch search, BooleanSupplier expired);
 }

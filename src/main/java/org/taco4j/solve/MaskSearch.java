@@ -10,8 +10,10 @@ import java.util.function.IntConsumer;
 import java.util.function.LongSupplier;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.DoubleMatrix;
 import org.taco4j.compute.FloatMatrix;
+import org.taco4j.compute.PivotSearch;
 
 /**
  * A local search over masks, to follow any solver: it lowers tr(ΔW H̃ ΔWᵀ), H̃ being the Hessian
@@ -31,7 +33,7 @@ import org.taco4j.compute.FloatMatrix;
  */
 public final class MaskSearch {
   /** The most weights that a row gives or takes in one round. */
-  private static final int LARGEST_TRANSFER = 8;
+  private static final int LARGEST_TRANSFER = PivotSearch.REPORTED;
 
   /** As many rounds of transfers of one size. */
   private static final int TRANSFER_ROUNDS = 4;
@@ -130,6 +132,21 @@ public final class MaskSearch {
     /** The same rows, nothing done yet. */
     RowSet copy() {
       return new RowSet(targets, energy, support);
+    }
+
+    void take(PivotSearch.Found found) {
+      support = found.support();
+      error = found.error();
+      gains = sums(found.gains());
+      costs = sums(found.costs());
+      swaps += found.swaps();
+      flop += found.flop();
+    }
+
+    private static double[] sums(double[] values) {
+      double[] sums = values.clone();
+      Arrays.parallelPrefix(sums, Double::sum);
+      return sums;
     }
 
     void take(SupportSearch search) {
@@ -263,7 +280,12 @@ public final class MaskSearch {
     if (!hasMoves(request.pattern())) {
       return SearchReport.Stopped.PATTERN_HAS_NO_MOVES;
     }
-    forEach(sets.length, i -> swap(sets[i], 0));
+    DeviceKernels device = backend.device();
+    if (device == null) {
+      forEach(sets.length, i -> swap(sets[i], 0));
+    } else {
+      swap(device);
+    }
     if (search == Search.FULL) {
       if (problem.groups() == null) {
         transfers[0] = transfer();
@@ -291,6 +313,31 @@ public final class MaskSearch {
       expired.set(true);
     }
     return expired.get();
+  }
+
+  /** Swaps of all row sets, on a device. */
+  private void swap(DeviceKernels device) {
+    SupportSearch.Groups groups = problem.groups();
+    PivotSearch.@Nullable Found[] found =
+        device.swapPivots(
+            new PivotSearch(
+                request.layer(),
+                problem.hessian(),
+                groups == null
+                    ? null
+                    : new PivotSearch.Groups(groups.columns(), groups.groupOf(), groups.size()),
+                targets,
+                setRows,
+                Arrays.stream(sets).mapToDouble(set -> set.energy).toArray(),
+                Arrays.stream(sets).map(set -> set.support).toArray(int[][]::new),
+                SupportSearch.TOLERANCE),
+            this::isExpired);
+    for (int i = 0; i < sets.length; i++) {
+      PivotSearch.Found swapped = found[i];
+      if (swapped != null) {
+        sets[i].take(swapped);
+      }
+    }
   }
 
   /** Swaps, after the row set has got or lost some columns. */

@@ -42,7 +42,7 @@ final class SupportSearch {
   private static final int FRESH_STEPS = 512;
 
   /** Moves that lower the error by less than this fraction are not worth their time. */
-  private static final double TOLERANCE = 1e-5;
+  static final double TOLERANCE = 1e-5;
 
   /** Kicks of random columns for each size, after the one of the best. */
   private static final int RANDOM_KICKS = 1;

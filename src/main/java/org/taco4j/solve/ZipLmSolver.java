@@ -4,6 +4,7 @@ import java.util.Arrays;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backend;
+import org.taco4j.compute.DeviceKernels;
 import org.taco4j.compute.DoubleMatrix;
 
 /**
@@ -58,11 +59,22 @@ public final class ZipLmSolver implements Solver {
     Arrays.fill(keptGroups, true);
     double flop = (double) cols * cols * cols + (double) request.rows() * cols * cols;
     if (count > 0) {
-      Elimination elimination = new Elimination(request, group, hessian, backend);
-      for (int g : elimination.remove(count)) {
-        keptGroups[g] = false;
+      DeviceKernels device = backend.device();
+      if (device == null) {
+        Elimination elimination = new Elimination(request, group, hessian, backend);
+        remove(elimination.remove(count), keptGroups);
+        flop += elimination.flop;
+      } else {
+        int[] order =
+            device.removeColumnGroups(hessian.inverse(), live(request, hessian), group, count);
+        if (order == null) {
+          throw lostDefiniteness(request);
+        }
+        remove(order, keptGroups);
+        for (int step = 0; step < count; step++) {
+          flop += 6.0 * group * Math.pow(cols - step * group, 2);
+        }
       }
-      flop += elimination.flop;
     }
     int[] kept = columns(keptGroups, true, group);
     int[] removed = columns(keptGroups, false, group);
@@ -87,6 +99,23 @@ public final class ZipLmSolver implements Solver {
         1e-9 * flop,
         name(),
         backend.name());
+  }
+
+  private static void remove(int[] groups, boolean[] keptGroups) {
+    for (int g : groups) {
+      keptGroups[g] = false;
+    }
+  }
+
+  /** The weights in double, 0 in columns that are dead even after damping. */
+  private static DoubleMatrix live(SolveRequest request, DampedHessian hessian) {
+    DoubleMatrix live = DoubleMatrix.zeros(request.rows(), request.cols());
+    for (int row = 0; row < request.rows(); row++) {
+      for (int col = 0; col < request.cols(); col++) {
+        live.data()[live.index(row, col)] = hessian.weight(row, col);
+      }
+    }
+    return live;
   }
 
   /** The columns of the groups that are, or are not, kept; ascending. */
@@ -211,12 +240,7 @@ public final class ZipLmSolver implements Solver {
       gone = new boolean[cols / group];
       cost = new double[cols / group];
       q = hessian.inverse().data();
-      DoubleMatrix wide = DoubleMatrix.zeros(request.rows(), cols);
-      for (int row = 0; row < request.rows(); row++) {
-        for (int col = 0; col < cols; col++) {
-          wide.data()[wide.index(row, col)] = hessian.weight(row, col);
-        }
-      }
+      DoubleMatrix wide = live(request, hessian);
       DoubleMatrix products = DoubleMatrix.zeros(cols, cols);
       backend.gemm(1, wide.transposed(), wide, 0, products);
       s = products.data();

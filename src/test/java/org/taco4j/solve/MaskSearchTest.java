@@ -102,7 +102,7 @@ final class MaskSearchTest {
     }
   }
 
-  private static void checkPattern(SolveRequest request, LayerSolution solution, String what) {
+  static void checkPattern(SolveRequest request, LayerSolution solution, String what) {
     int cols = request.cols();
     boolean[] kept = solution.kept();
     for (int i = 0; i < kept.length; i++) {

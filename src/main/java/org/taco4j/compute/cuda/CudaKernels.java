@@ -12,6 +12,9 @@ import org.taco4j.compute.LayerElimination;
 import org.taco4j.compute.ObsElimination;
 import org.taco4j.compute.Patches;
 import org.taco4j.compute.ResidualSum;
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
+import org.taco4j.compute.PivotSearch;
 
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {
@@ -97,6 +100,18 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
   public DeviceColumnSweep columnSweep(
       DoubleMatrix hessian, int rows, int[] column, boolean[] dead) {
     return new CudaColumnSweep(device(), hessian, rows, column, dead);
+  }
+
+  @Override
+  public int @Nullable [] removeColumnGroups(
+      DoubleMatrix inverse, DoubleMatrix weights, int group, int count) {
+    return new CudaZipLm(device(), weights.rows(), inverse.cols(), group)
+        .run(inverse, weights, count);
+  }
+
+  @Override
+  public PivotSearch.@Nullable Found[] swapPivots(PivotSearch search, BooleanSupplier expired) {
+    return new CudaPivotSearch(device(), search).run(expired);
   }
 
   @Override

@@ -2,6 +2,8 @@ package org.taco4j.compute.cuda;
 
 import java.util.Comparator;
 import java.util.List;
+import java.util.function.BooleanSupplier;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DeviceColumnSweep;
 import org.taco4j.compute.DeviceKernels;
@@ -11,10 +13,8 @@ import org.taco4j.compute.GramSum;
 import org.taco4j.compute.LayerElimination;
 import org.taco4j.compute.ObsElimination;
 import org.taco4j.compute.Patches;
-import org.taco4j.compute.ResidualSum;
-import java.util.function.BooleanSupplier;
-import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.PivotSearch;
+import org.taco4j.compute.ResidualSum;
 
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {

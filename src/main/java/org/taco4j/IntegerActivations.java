@@ -25,7 +25,9 @@ import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
 import org.taco4j.data.ImageBatches;
+import org.taco4j.export.ActivationQuantization;
 import org.taco4j.export.IntegerOperators;
+import org.taco4j.export.SymmetricQuantization;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -72,6 +74,10 @@ final class IntegerActivations {
   private final Workers workers;
   private final Optional<Layer> classifier;
   private final boolean sparse;
+
+  /** Whether the form is that of TensorRT: signed bytes, zero points of 0. */
+  private final boolean symmetric;
+
   private final ToDoubleBiFunction<OnnxModel, OnnxModel> ratio;
 
   /** Tensors that are 0 on all calibration images, as far as they have been looked at. */
@@ -79,14 +85,15 @@ final class IntegerActivations {
 
   private IntegerActivations(
       OnnxModel model,
-      boolean sparse,
+      String runtime,
       ToDoubleBiFunction<OnnxModel, OnnxModel> ratio,
       List<RangeMethod> methods,
       ImageBatches images,
       ImageBatches sample,
       Workers workers) {
     this.model = model;
-    this.sparse = sparse;
+    this.sparse = runtime.equals(SparseRuntime.TACO4J);
+    this.symmetric = runtime.equals(SparseRuntime.TENSORRT);
     this.ratio = ratio;
     this.methods = methods;
     this.images = images;
@@ -176,8 +183,8 @@ final class IntegerActivations {
       Notices notices,
       Progress progress) {
     List<RangeMethod> methods = methods(Objects.requireNonNull(recipe.activationRange()));
-    boolean sparse = SparseRuntime.TACO4J.equals(recipe.runtime());
-    return new IntegerActivations(model, sparse, ratio, methods, images, sample, workers)
+    String runtime = Objects.requireNonNull(recipe.runtime());
+    return new IntegerActivations(model, runtime, ratio, methods, images, sample, workers)
         .apply(chosen, notices, progress);
   }
 
@@ -188,7 +195,7 @@ final class IntegerActivations {
    */
   private record Candidate(
       OnnxModel model,
-      IntegerOperators.Outcome outcome,
+      ActivationQuantization.Outcome outcome,
       RangeMethod method,
       Map<String, ActivationRange> ranges,
       double distance) {}
@@ -271,7 +278,7 @@ final class IntegerActivations {
             best.distance(),
             null,
             gain,
-            best.ranges().values().stream().map(IntegerActivations::report).toList(),
+            best.ranges().values().stream().map(this::report).toList(),
             layers));
   }
 
@@ -302,7 +309,10 @@ final class IntegerActivations {
     return work;
   }
 
-  private IntegerOperators plan(OnnxModel work, Set<String> names, boolean withLibrary) {
+  private ActivationQuantization plan(OnnxModel work, Set<String> names, boolean withLibrary) {
+    if (symmetric) {
+      return SymmetricQuantization.plan(work, layer -> names.contains(layer.name()), empty);
+    }
     return IntegerOperators.plan(
         work,
         layer -> names.contains(layer.name()),
@@ -323,7 +333,7 @@ final class IntegerActivations {
   private Candidate best(
       Set<String> names, Scores scores, List<RangeMethod> methods, boolean withLibrary) {
     OnnxModel work = withIntegerWeights(names);
-    IntegerOperators plan = plan(work, names, withLibrary);
+    ActivationQuantization plan = plan(work, names, withLibrary);
     ActivationRanges measured = ActivationRanges.measure(work, plan.tensors(), images, workers);
     while (findEmpty(measured)) {
       // What stays float for it may need other ranges.
@@ -334,7 +344,7 @@ final class IntegerActivations {
     for (RangeMethod method : methods) {
       Map<String, ActivationRange> ranges = measured.by(method);
       OnnxModel integers = work.copy();
-      IntegerOperators.Outcome outcome = plan.rewrite(integers, ranges);
+      ActivationQuantization.Outcome outcome = plan.rewrite(integers, ranges);
       double distance = scores.distance(Scores.of(integers, sample, workers));
       candidates.put(method, new Candidate(integers, outcome, method, ranges, distance));
     }
@@ -367,13 +377,13 @@ final class IntegerActivations {
   private Map<String, Double> distances(Set<String> names, RangeMethod method) {
     OnnxModel work = withIntegerWeights(names);
     Scores scores = Scores.of(work, sample, workers);
-    Map<String, IntegerOperators> plans = new LinkedHashMap<>();
+    Map<String, ActivationQuantization> plans = new LinkedHashMap<>();
     ActivationRanges measured;
     do {
       plans.clear();
       Set<String> tensors = new LinkedHashSet<>();
       for (String name : names) {
-        IntegerOperators plan = plan(work, Set.of(name), sparse);
+        ActivationQuantization plan = plan(work, Set.of(name), sparse);
         if (!plan.tensors().isEmpty()) {
           plans.put(name, plan);
           tensors.addAll(plan.tensors());
@@ -392,7 +402,20 @@ final class IntegerActivations {
     return distances;
   }
 
-  private static RunReport.ActivationRange report(ActivationRange range) {
+  private RunReport.ActivationRange report(ActivationRange range) {
+    if (symmetric) {
+      float scale = range.symmetricScale();
+      float largest = scale * Byte.MAX_VALUE;
+      return new RunReport.ActivationRange(
+          range.tensor(),
+          range.lowest(),
+          range.highest(),
+          -largest,
+          largest,
+          scale,
+          0,
+          range.clipped());
+    }
     return new RunReport.ActivationRange(
         range.tensor(),
         range.lowest(),

@@ -111,7 +111,8 @@ import org.taco4j.solve.Solvers;
  * @param tuneCrop least part of an image's area that random crops keep
  * @param comparePtc a folder of generic images, on which a second copy is compressed to compare
  * @param runtime {@code onnxruntime}, or {@code taco4j}: ONNX Runtime with the operator library,
- *     for which layers become sparse operators where those are faster on this machine
+ *     for which layers become sparse operators where those are faster on this machine; or {@code
+ *     tensorrt}: the form that NVIDIA's TensorRT takes
  * @param packWeights whether the file keeps only weights that are not zero, which a runtime unpacks
  *     when it loads the model
  * @param threads to compute with
@@ -547,6 +548,7 @@ public record Recipe(
           "--runtime taco4j has no operators for 8-bit weights and float activations, and ONNX Runtime"
               + " dequantises such weights at every run; add --activation-bits 8, or leave out --bits");
     }
+    TensorRtExport.check(full);
     Transfer.check(full);
     Tuning.check(full);
     IntegerActivations.check(full);

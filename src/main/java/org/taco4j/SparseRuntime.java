@@ -28,6 +28,9 @@ final class SparseRuntime {
   /** ONNX Runtime as it is. */
   static final String ONNX_RUNTIME = "onnxruntime";
 
+  /** TensorRT on NVIDIA GPUs. */
+  static final String TENSORRT = "tensorrt";
+
   /** Below that share of zeros a model is not pruned. */
   private static final double LEAST_ZEROS = 0.1;
 
@@ -35,10 +38,10 @@ final class SparseRuntime {
 
   /** Throws an exception of kind USAGE for a runtime that there is not. */
   static void check(String runtime) {
-    List<String> names = List.of(ONNX_RUNTIME, TACO4J);
+    List<String> names = List.of(ONNX_RUNTIME, TACO4J, TENSORRT);
     if (!names.contains(runtime)) {
       throw TacoException.usage(
-          "--runtime is onnxruntime or taco4j, not '"
+          "--runtime is onnxruntime, taco4j or tensorrt, not '"
               + runtime
               + "'"
               + Suggestions.didYouMean(runtime, names));

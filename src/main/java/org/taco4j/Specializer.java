@@ -358,6 +358,9 @@ final class Specializer {
       compressed = rewritten.model();
       operators = SparseRuntime.reports(rewritten);
     }
+    if (SparseRuntime.TENSORRT.equals(recipe.runtime())) {
+      log.say(TensorRtExport.describe(TensorRtExport.rewrite(compressed, notices)));
+    }
     log.stage("writing the model", 0);
     if (packsWeights()) {
       SparseRuntime.pack(compressed, notices, log.progress());

@@ -65,6 +65,8 @@ final class StructuredPruning {
     structures.left().forEach(l -> left.add(new RunReport.StructureLeft(l.layer(), l.reason())));
     List<Part> parts = new ArrayList<>();
     boolean leftOut = false;
+    int multiple = TensorRtExport.unitMultiple(recipe);
+    int rounded = 0;
     for (Structure structure : structures.found()) {
       if (!kinds.contains(structure.kind())) {
         continue;
@@ -96,7 +98,10 @@ final class StructuredPruning {
                     + layer.whyNotPrunable().orElse("it is a grouped convolution")));
         continue;
       }
-      int kept = keptUnits(structure, fraction, recipe.choiceFor(layer.name()).pattern());
+      Pattern later = recipe.choiceFor(layer.name()).pattern();
+      int asked = keptUnits(structure, fraction, later, 1);
+      int kept = keptUnits(structure, fraction, later, multiple);
+      rounded += kept > asked ? 1 : 0;
       if (kept == structure.units()) {
         left.add(
             new RunReport.StructureLeft(structure.name(), "no unit of its " + kept + " is to go"));
@@ -120,6 +125,14 @@ final class StructuredPruning {
                   model.source(),
                   kinds.stream().map(StructuredPruning::word).toList(),
                   left.isEmpty() ? "there is none" : text(left)));
+    }
+    if (rounded > 0) {
+      notices.add(
+          "structures-rounded",
+          model.source(),
+          "%d hidden dimensions keep more units than asked, a multiple of %d: tensor cores work on that many at once"
+              .formatted(rounded, multiple),
+          rounded);
     }
     if (!left.isEmpty()) {
       notices.add(
@@ -154,12 +167,24 @@ final class StructuredPruning {
         .flatMap(names -> names);
   }
 
-  /** Units to keep: enough for groups of the pattern that the smaller layer is to follow. */
-  private static int keptUnits(Structure structure, double fraction, Pattern later) {
+  /**
+   * Units to keep: enough for groups of the pattern that the smaller layer is to follow.
+   *
+   * @param multiple of which the size of a layer is to be one
+   */
+  private static int keptUnits(Structure structure, double fraction, Pattern later, int multiple) {
     int units = structure.units();
     int kept = units - new Pattern.Columns(fraction, 1).removed(units);
     int group = later instanceof Pattern.Columns ? 1 : later.groupSize();
+    // A unit may be several rows: a head. The least number of units whose rows are such a multiple.
+    int rows = structure.producers().getFirst().rowsPerUnit();
+    int wide = multiple / gcd(multiple, rows);
+    group = group / gcd(group, wide) * wide;
     return Math.min(units, (kept + group - 1) / group * group);
+  }
+
+  private static int gcd(int a, int b) {
+    return b == 0 ? a : gcd(b, a % b);
   }
 
   private static Set<Structure.Kind> kinds(Recipe recipe) {

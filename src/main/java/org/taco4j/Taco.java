@@ -28,6 +28,7 @@ import org.taco4j.data.ImageFolders;
 import org.taco4j.data.Preprocessing;
 import org.taco4j.data.Preprocessor;
 import org.taco4j.data.TaskClass;
+import org.taco4j.export.TensorRtForm;
 import org.taco4j.onnx.HeadRestriction;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -567,6 +568,7 @@ public final class Taco {
    * @param measured layers that had to be timed
    * @param latency dense against written, in turns; null where nothing was rewritten
    * @param library the operator library that was written beside it; null where none was asked for
+   * @param tensorRt what TensorRT finds in it; null where it is not for TensorRT
    */
   public record ExportResult(
       String model,
@@ -579,13 +581,14 @@ public final class Taco {
       List<OperatorPlan.LayerChoice> layers,
       @Nullable LatencyComparison latency,
       @Nullable String library,
+      TensorRtForm.@Nullable Outcome tensorRt,
       List<Notice> notices) {}
 
   /**
    * What to export.
    *
    * @param model a pruned classifier; any pruned model where its weights are only packed
-   * @param runtime {@code taco4j}, or {@code onnxruntime} for packing alone
+   * @param runtime {@code taco4j}, {@code tensorrt}, or {@code onnxruntime} for packing alone
    * @param packWeights whether the file keeps only weights that are not zero
    * @param out the file to write, not that of the model
    * @param library a folder that gets the operator library, for other programs; null for none
@@ -605,20 +608,24 @@ public final class Taco {
 
   /**
    * Writes a pruned model with the layers as sparse operators that are faster so on this machine,
-   * or with its weights packed, or both.
+   * or with its weights packed, or both; or in a form that TensorRT takes.
    *
    * @throws TacoException of kind RUNTIME where there is no library for this platform; of kind
    *     MODEL for a model that takes no images or has sparse operators already, where it is to be
-   *     rewritten; of kind NUMERICAL where it then computes something else; of kind USAGE for the
-   *     model's own file as output
+   *     rewritten, or has what TensorRT refuses; of kind NUMERICAL where it then computes something
+   *     else; of kind USAGE for the model's own file as output
    */
   public static ExportResult export(ExportRequest request, Progress progress) {
     SparseRuntime.check(request.runtime());
     boolean rewrites = request.runtime().equals(SparseRuntime.TACO4J);
-    if (!rewrites && !request.packWeights()) {
+    boolean forTensorRt = request.runtime().equals(SparseRuntime.TENSORRT);
+    if (forTensorRt) {
+      TensorRtExport.check(request);
+    }
+    if (!rewrites && !forTensorRt && !request.packWeights()) {
       throw TacoException.usage(
-          "--runtime onnxruntime takes the model as it is; give --runtime taco4j, --pack-weights or"
-              + " both");
+          "--runtime onnxruntime takes the model as it is; give --runtime taco4j or tensorrt,"
+              + " --pack-weights, or taco4j and that");
     }
     if (isSameFile(request.model(), request.out())) {
       throw TacoException.usage(
@@ -645,11 +652,20 @@ public final class Taco {
       result = SparseRuntime.rewrite(model, use, notices, progress);
       SameResults.require(model, result.model(), input, use.imageShape());
     }
+    TensorRtForm.Outcome tensorRt = null;
+    if (forTensorRt) {
+      OnnxModel friendly = model.copy();
+      tensorRt = TensorRtExport.rewrite(friendly, notices);
+      ModelInput image = ModelInput.of(friendly);
+      SameResults.require(model, friendly, image, imageShape(friendly, image));
+      progress.message(TensorRtExport.describe(tensorRt));
+      result = new OperatorPlan.Result(friendly, List.of(), 0, 0);
+    }
     OnnxModel written = result.model();
     boolean gains = written.hasSparseOperators();
     if (request.packWeights()) {
       SparseRuntime.pack(written, notices, progress);
-    } else if (written.sizeInBytes() > 1.2 * sourceBytes) {
+    } else if (!forTensorRt && written.sizeInBytes() > 1.2 * sourceBytes) {
       notices.add(
           "weights-unpacked",
           request.model().toString(),
@@ -688,6 +704,7 @@ public final class Taco {
         result.layers(),
         latency,
         library,
+        tensorRt,
         notices.list());
   }
 

@@ -59,6 +59,15 @@ public record ActivationRange(
     return minimum == maximum;
   }
 
+  /**
+   * Distance of neighbouring codes of a grid from -127 to 127 whose code of 0 is 0, as TensorRT
+   * wants it; 1 for a tensor that is always 0.
+   */
+  public float symmetricScale() {
+    float largest = Math.max(-minimum, maximum);
+    return largest == 0 ? 1 : Math.max(Float.MIN_NORMAL, largest / Byte.MAX_VALUE);
+  }
+
   static float scale(float minimum, float maximum) {
     // In double: the difference of two floats may be infinite.
     double scale = ((double) maximum - minimum) / CODES;

@@ -66,7 +66,7 @@ abstract class Candidates implements Iterable<String> {
   /** Of {@code --runtime}. */
   static final class OfRuntime extends Candidates {
     OfRuntime() {
-      super(List.of("onnxruntime", "taco4j"));
+      super(List.of("onnxruntime", "taco4j", "tensorrt"));
     }
   }
 

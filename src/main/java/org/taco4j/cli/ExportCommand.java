@@ -20,7 +20,8 @@ import picocli.CommandLine.Parameters;
     name = "export",
     description = {
       "Write a pruned model for a runtime that skips its zeros: the layers that are faster so on"
-          + " this machine become sparse operators. Or write it small: without its zeros.",
+          + " this machine become sparse operators. Or write it small: without its zeros. Or for"
+          + " TensorRT.",
       "The file runs everywhere; where the operator library is not loaded it computes the same,"
           + " densely."
     },
@@ -31,7 +32,8 @@ import picocli.CommandLine.Parameters;
       "Example:",
       "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --runtime taco4j -o fast/model.onnx"
           + " --library fast",
-      "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --pack-weights -o small.onnx"
+      "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --pack-weights -o small.onnx",
+      "  ${ROOT-COMMAND-NAME} export specialist/model.onnx --runtime tensorrt -o gpu.onnx"
     })
 final class ExportCommand implements Callable<Integer> {
   @Parameters(index = "0", paramLabel = "MODEL", description = "a pruned ONNX file")
@@ -42,7 +44,8 @@ final class ExportCommand implements Callable<Integer> {
       paramLabel = "NAME",
       completionCandidates = Candidates.OfRuntime.class,
       description =
-          "taco4j: ONNX Runtime with this project's operator library; or onnxruntime (default)")
+          "taco4j: ONNX Runtime with this project's operator library; tensorrt: NVIDIA's TensorRT,"
+              + " nothing in the file that it refuses; or onnxruntime (default)")
   String runtime = "onnxruntime";
 
   @Option(
@@ -126,6 +129,13 @@ final class ExportCommand implements Callable<Integer> {
     }
     if (!result.layers().isEmpty()) {
       output.printf("%d of %d layers rewritten%n", result.rewritten(), result.layers().size());
+    }
+    if (result.tensorRt() != null) {
+      output.printf(
+          "%d of %d layers have the pattern 2:4, %d multiply 8-bit integers%n",
+          result.tensorRt().twoOfFour().size(),
+          result.tensorRt().layers(),
+          result.tensorRt().quantized());
     }
     if (result.latency() != null) {
       output.printf(

@@ -306,7 +306,8 @@ final class SpecializeCommand implements Callable<Integer> {
       description =
           "onnxruntime (default), or taco4j: layers that ONNX Runtime runs faster with this project's"
               + " operator library, as measured on this machine, become sparse operators; without"
-              + " the library the file computes the same, densely")
+              + " the library the file computes the same, densely; or tensorrt: in the form that"
+              + " NVIDIA's TensorRT takes, sizes of --structured as multiples of 8")
   @Nullable String runtime;
 
   @Option(

@@ -47,7 +47,7 @@ import org.taco4j.onnx.Unfold;
  * <p>Made in two steps, as the ranges are measured in between: {@link #plan} says which tensors
  * need one.
  */
-public final class IntegerOperators {
+public final class IntegerOperators implements ActivationQuantization {
   /** Operators whose first input's values, some or all, are those of their only output. */
   private static final Set<String> MOVES =
       Set.of(
@@ -113,14 +113,6 @@ public final class IntegerOperators {
       return form == null || form.givesBytes();
     }
   }
-
-  /**
-   * What was done with the layers, by name in graph order.
-   *
-   * @param rewritten the operator that each of these has become
-   * @param floats why each of these multiplies floats, for people
-   */
-  public record Outcome(Map<String, String> rewritten, Map<String, String> floats) {}
 
   private final OnnxModel model;
   private final GraphIndex index;
@@ -450,7 +442,7 @@ public final class IntegerOperators {
     return true;
   }
 
-  /** The tensors whose ranges are needed, in graph order; empty where no layer can be rewritten. */
+  @Override
   public Set<String> tensors() {
     Set<String> tensors = new LinkedHashSet<>();
     for (int i = 0; i < index.graph().getNodeCount(); i++) {
@@ -508,12 +500,7 @@ public final class IntegerOperators {
     return moves(node) && isBytes(node.getInput(0)) && isBytes(node.getOutput(0));
   }
 
-  /**
-   * Rewrites a model.
-   *
-   * @param target the model that was planned for, or a copy of it; on failure unchanged
-   * @param ranges of all {@link #tensors}
-   */
+  @Override
   public Outcome rewrite(OnnxModel target, Map<String, ActivationRange> ranges) {
     OnnxModel work = target.copy();
     IntegerGraph graph = new IntegerGraph(model, this, ranges);

@@ -11,6 +11,7 @@ import java.util.Objects;
 import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.bench.Accuracy;
+import org.taco4j.bench.DeviceComparison;
 import org.taco4j.bench.Evaluator;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.bench.LayerMacs;
@@ -42,6 +43,7 @@ import org.taco4j.report.RunReport;
 import org.taco4j.runtime.ModelInput;
 import org.taco4j.runtime.OperatorLibrary;
 import org.taco4j.runtime.Session;
+import org.taco4j.runtime.tensorrt.EngineLayers;
 import org.taco4j.solve.Pattern;
 
 /**
@@ -422,22 +424,7 @@ public final class Taco {
     SparseRuntime.noteMissingLibrary(compressedModel, notices);
     ModelInput denseInput = ModelInput.of(denseModel);
     ModelInput compressedInput = ModelInput.of(compressedModel);
-    long[] shape = imageShape(denseModel, denseInput);
-    long[] compressedShape = imageShape(compressedModel, compressedInput);
-    if (!java.util.Arrays.equals(shape, compressedShape)
-        || (denseInput.batch() > 0
-            && compressedInput.batch() > 0
-            && denseInput.batch() != compressedInput.batch())) {
-      throw TacoException.model(
-          dense
-              + " takes "
-              + describe(denseInput, shape)
-              + ", "
-              + compressed
-              + " takes "
-              + describe(compressedInput, compressedShape)
-              + ": their latencies cannot be compared");
-    }
+    long[] shape = commonShape(denseModel, denseInput, compressedModel, compressedInput);
     try (Session a = Session.open(dense, threads);
         Session b = Session.open(compressed, threads)) {
       LatencyComparison result =
@@ -445,6 +432,91 @@ public final class Taco {
               a, denseInput, b, compressedInput, shape, threads, batch, seconds, MOST_PAIRS);
       return new BenchResult(result, notices.list());
     }
+  }
+
+  /**
+   * The shape of a batch of one image that both models take.
+   *
+   * @throws TacoException of kind MODEL where they take different ones
+   */
+  static long[] commonShape(
+      OnnxModel dense, ModelInput denseInput, OnnxModel compressed, ModelInput compressedInput) {
+    long[] shape = imageShape(dense, denseInput);
+    long[] compressedShape = imageShape(compressed, compressedInput);
+    if (!java.util.Arrays.equals(shape, compressedShape)
+        || (denseInput.batch() > 0
+            && compressedInput.batch() > 0
+            && denseInput.batch() != compressedInput.batch())) {
+      throw TacoException.model(
+          dense.source()
+              + " takes "
+              + describe(denseInput, shape)
+              + ", "
+              + compressed.source()
+              + " takes "
+              + describe(compressedInput, compressedShape)
+              + ": their latencies cannot be compared");
+    }
+    return shape;
+  }
+
+  /**
+   * Which models to measure on a GPU.
+   *
+   * @param runtime {@code tensorrt}, {@code onnxruntime-cuda} or {@code onnxruntime-tensorrt}
+   * @param precision {@code fp32}, {@code fp16} or {@code int8}
+   * @param sparseTactics whether TensorRT may skip zeros of the pattern 2:4
+   * @param batches images in a run, one measurement for each
+   * @param seconds about how long to measure each
+   */
+  public record DeviceBenchRequest(
+      Path dense,
+      Path compressed,
+      String runtime,
+      String precision,
+      boolean sparseTactics,
+      List<Integer> batches,
+      double seconds) {}
+
+  /**
+   * Latencies of two models on a GPU: the JSON of {@code taco bench --runtime tensorrt}.
+   *
+   * @param runtime with its version
+   * @param device name and compute capability of the GPU
+   * @param batches a measurement for each size of batch
+   * @param dense what became of the dense model in TensorRT; null for ONNX Runtime
+   * @param compressed what became of the compressed one
+   * @param denseNodes nodes of the dense model by ONNX Runtime's provider; null for TensorRT
+   * @param compressedNodes nodes of the compressed one
+   */
+  public record DeviceBenchResult(
+      String runtime,
+      String device,
+      String precision,
+      boolean sparseTactics,
+      List<DeviceComparison> batches,
+      EngineLayers.@Nullable Summary dense,
+      EngineLayers.@Nullable Summary compressed,
+      @Nullable Map<String, Integer> denseNodes,
+      @Nullable Map<String, Integer> compressedNodes,
+      List<Notice> notices) {}
+
+  /** Throws an exception of kind USAGE for a runtime that models are not measured in. */
+  public static void checkBenchRuntime(String runtime) {
+    DeviceBench.checkRuntime(runtime);
+  }
+
+  /**
+   * Compares the latency of two models on a GPU in one process, in turns, after their results have
+   * been compared with those of ONNX Runtime on the CPU.
+   *
+   * @throws TacoException of kind RUNTIME where there is no GPU, or a library is missing, with what
+   *     to install; of kind USAGE for options that cannot be meant; of kind MODEL for models that
+   *     cannot be compared, or that the runtime refuses; of kind NUMERICAL where a model gives
+   *     other results there
+   */
+  public static DeviceBenchResult bench(DeviceBenchRequest request, Progress progress) {
+    return new DeviceBench(request, progress).run();
   }
 
   /**

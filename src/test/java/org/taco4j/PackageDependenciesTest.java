@@ -27,7 +27,7 @@ class PackageDependenciesTest {
     "data, 'common'",
     "compute, 'common'",
     "solve, 'common compute'",
-    "runtime, 'common onnx'",
+    "runtime, 'common onnx compute'",
     "execute, 'common onnx'",
     "export, 'common onnx solve calibrate'",
     "calibrate, 'common onnx data runtime compute'",

@@ -72,6 +72,15 @@ public record LatencyComparison(
     double[][] millis =
         pairs(
             dense, denseInput, compressed, compressedInput, imageShape, images, seconds, mostPairs);
+    return of(millis, threads, images);
+  }
+
+  /**
+   * Of times that were taken in turns.
+   *
+   * @param millis [2, pairs]: milliseconds of the dense model and of the compressed one
+   */
+  static LatencyComparison of(double[][] millis, int threads, int images) {
     int pairs = millis[0].length;
     double[] ratios = new double[pairs];
     for (int i = 0; i < pairs; i++) {
@@ -116,39 +125,71 @@ public record LatencyComparison(
       int images,
       double seconds,
       int mostPairs) {
+    float[] data = randomImages(images, imageShape);
+    Map<String, Tensor> denseFeed = denseInput.feed(data, images, imageShape);
+    Map<String, Tensor> compressedFeed = compressedInput.feed(data, images, imageShape);
+    try {
+      return inTurns(
+          () -> time(dense, denseFeed),
+          () -> time(compressed, compressedFeed),
+          WARM_UP,
+          0,
+          seconds,
+          mostPairs);
+    } finally {
+      denseFeed.values().forEach(Tensor::close);
+      compressedFeed.values().forEach(Tensor::close);
+    }
+  }
+
+  /** Runs something once. */
+  @FunctionalInterface
+  interface Run {
+    /** How many milliseconds that took. */
+    double millis();
+  }
+
+  /**
+   * Takes times in turns.
+   *
+   * @param warmUp pairs that are run first and not counted, at the least
+   * @param warmUpSeconds for which pairs are run first, at the least
+   * @return [2, pairs]: milliseconds of the first and of the second
+   */
+  static double[][] inTurns(
+      Run first, Run second, int warmUp, double warmUpSeconds, double seconds, int mostPairs) {
+    long warm = System.nanoTime() + (long) (warmUpSeconds * 1e9);
+    for (int i = 0; i < warmUp || System.nanoTime() < warm; i++) {
+      first.millis();
+      second.millis();
+    }
+    double[] a = new double[Math.max(mostPairs, LEAST_PAIRS)];
+    double[] b = new double[a.length];
+    int pairs = 0;
+    long end = System.nanoTime() + (long) (seconds * 1e9);
+    while (pairs < a.length && (pairs < LEAST_PAIRS || System.nanoTime() < end)) {
+      // Each goes first half of the time, so that neither always finds warm caches.
+      if (pairs % 2 == 0) {
+        a[pairs] = first.millis();
+        b[pairs] = second.millis();
+      } else {
+        b[pairs] = second.millis();
+        a[pairs] = first.millis();
+      }
+      pairs++;
+    }
+    return new double[][] {Arrays.copyOf(a, pairs), Arrays.copyOf(b, pairs)};
+  }
+
+  /** Normally distributed pixels, the same ones every time. */
+  static float[] randomImages(int images, long[] imageShape) {
     float[] data =
         new float[Math.toIntExact(images * imageShape[1] * imageShape[2] * imageShape[3])];
     java.util.Random random = new java.util.Random(1);
     for (int i = 0; i < data.length; i++) {
       data[i] = (float) random.nextGaussian();
     }
-    Map<String, Tensor> denseFeed = denseInput.feed(data, images, imageShape);
-    Map<String, Tensor> compressedFeed = compressedInput.feed(data, images, imageShape);
-    try {
-      for (int i = 0; i < WARM_UP; i++) {
-        time(dense, denseFeed);
-        time(compressed, compressedFeed);
-      }
-      double[] a = new double[Math.max(mostPairs, LEAST_PAIRS)];
-      double[] b = new double[a.length];
-      int pairs = 0;
-      long end = System.nanoTime() + (long) (seconds * 1e9);
-      while (pairs < a.length && (pairs < LEAST_PAIRS || System.nanoTime() < end)) {
-        // Each goes first half of the time, so that neither always finds warm caches.
-        if (pairs % 2 == 0) {
-          a[pairs] = time(dense, denseFeed);
-          b[pairs] = time(compressed, compressedFeed);
-        } else {
-          b[pairs] = time(compressed, compressedFeed);
-          a[pairs] = time(dense, denseFeed);
-        }
-        pairs++;
-      }
-      return new double[][] {Arrays.copyOf(a, pairs), Arrays.copyOf(b, pairs)};
-    } finally {
-      denseFeed.values().forEach(Tensor::close);
-      compressedFeed.values().forEach(Tensor::close);
-    }
+    return data;
   }
 
   private static double time(Session session, Map<String, Tensor> feed) {

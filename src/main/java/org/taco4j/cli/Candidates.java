@@ -70,6 +70,20 @@ abstract class Candidates implements Iterable<String> {
     }
   }
 
+  /** Of {@code --runtime} of {@code bench}. */
+  static final class OfBenchRuntime extends Candidates {
+    OfBenchRuntime() {
+      super(List.of("onnxruntime", "tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt"));
+    }
+  }
+
+  /** Of {@code --precision} of {@code bench}. */
+  static final class OfEnginePrecision extends Candidates {
+    OfEnginePrecision() {
+      super(List.of("fp32", "fp16", "int8"));
+    }
+  }
+
   /** Of {@code --misfit}. */
   static final class OfMisfit extends Candidates {
     OfMisfit() {

@@ -46,7 +46,7 @@ public enum ExecutionProvider {
     if (!built.contains(provider)) {
       throw TacoException.runtime(
           ("ONNX Runtime %s on the class path is the build for processors, without %s; build with"
-                  + " `mvn -Pgpu package`, or put com.microsoft.onnxruntime:onnxruntime_gpu in place of"
+                  + " `mvn -Ponnxruntime-gpu package`, or put com.microsoft.onnxruntime:onnxruntime_gpu in place of"
                   + " onnxruntime")
               .formatted(Session.runtimeVersion(), ortName()));
     }

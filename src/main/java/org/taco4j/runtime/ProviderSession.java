@@ -96,11 +96,26 @@ public final class ProviderSession implements TimedModel {
       Session.deleteFolder(folder);
       throw new TacoException(
           TacoException.Kind.RUNTIME,
-          "%s: ONNX Runtime %s cannot run it with %s: %s"
+          "%s: ONNX Runtime %s cannot run it with %s: %s%s"
               .formatted(
-                  model.source(), Session.runtimeVersion(), provider.ortName(), e.getMessage()),
+                  model.source(),
+                  Session.runtimeVersion(),
+                  provider.ortName(),
+                  e.getMessage(),
+                  hint(provider, String.valueOf(e.getMessage()))),
           e);
     }
+  }
+
+  /** What to install, where the provider's own library does not find what it needs. */
+  private static String hint(ExecutionProvider provider, String message) {
+    return message.contains("Failed to load library")
+        ? "; onnxruntime_gpu "
+            + Session.runtimeVersion()
+            + " needs the libraries of CUDA 12 and cuDNN 9"
+            + (provider == ExecutionProvider.TENSORRT ? " and TensorRT 10" : "")
+            + " on the library path"
+        : "";
   }
 
   private static void addTensorRt(OrtSession.SessionOptions options, EngineFlags flags)

@@ -308,7 +308,7 @@ class SparseRuntimeTest {
         folder.resolve("again"));
     assertFails(
         2,
-        "--runtime is onnxruntime or taco4j",
+        "--runtime is onnxruntime, taco4j or tensorrt",
         "specialize",
         dense,
         "--data",

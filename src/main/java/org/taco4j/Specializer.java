@@ -39,6 +39,7 @@ import org.taco4j.data.TaskClass;
 import org.taco4j.execute.TorchGraph;
 import org.taco4j.export.IntegerOperators;
 import org.taco4j.export.LayerNormalizations;
+import org.taco4j.export.TensorRtForm;
 import org.taco4j.export.WeightQuantization;
 import org.taco4j.onnx.BatchNormFolding;
 import org.taco4j.onnx.HeadRestriction;
@@ -160,6 +161,9 @@ final class Specializer {
     Path file = Path.of(Objects.requireNonNull(recipe.model()));
     OnnxModel source = OnnxModel.read(file);
     SparseRuntime.refuseRewritten(source);
+    if (SparseRuntime.TENSORRT.equals(recipe.runtime())) {
+      TensorRtForm.apply(source.copy()); // What TensorRT refuses is said before any work.
+    }
     String sourceSha256 = ModelFiles.sha256(file);
     ModelInput input = ModelInput.of(source);
     Preprocessing preprocessing = PreprocessingOptions.of(recipe).resolve(source, input);

@@ -30,8 +30,7 @@ import picocli.CommandLine.Parameters;
       "",
       "Examples:",
       "  ${ROOT-COMMAND-NAME} bench specialist/model.onnx --against model.onnx",
-      "  ${ROOT-COMMAND-NAME} bench specialist/model.onnx --against model.onnx --runtime tensorrt"
-          + " --precision fp16 --batch 1,8,32",
+      "  ${ROOT-COMMAND-NAME} bench small.onnx --against model.onnx --runtime tensorrt --batch 1,8",
       "  ${ROOT-COMMAND-NAME} bench --calibrate-ops model.onnx"
     })
 final class BenchCommand implements Callable<Integer> {
@@ -70,7 +69,8 @@ final class BenchCommand implements Callable<Integer> {
       completionCandidates = Candidates.OfEnginePrecision.class,
       description =
           "what TensorRT may compute in: fp32 (default; without TF32), fp16, or int8: integers"
-              + " where the model has QuantizeLinear and DequantizeLinear, else fp16")
+              + " where the model has QuantizeLinear and DequantizeLinear, else fp16; zeros of 2:4"
+              + " gain in the latter two only")
   @Nullable String precision;
 
   @Option(

@@ -26,6 +26,7 @@ import org.taco4j.TinyTask;
 import org.taco4j.bench.DeviceComparison;
 import org.taco4j.bench.LatencyComparison;
 import org.taco4j.compute.cuda.CudaProbe;
+import org.taco4j.compute.cuda.FakeCuda;
 import org.taco4j.export.MagnitudePruning;
 import org.taco4j.onnx.Layer;
 import org.taco4j.onnx.LayerDiscovery;
@@ -77,6 +78,27 @@ class TensorRtTest {
         "--batch",
         "1,8,32",
         "--no-sparse-tactics");
+  }
+
+  @Test
+  void benchNamesTheLibraryThatIsMissingWhereThereIsAGpu() {
+    try (FakeCuda cuda = FakeCuda.load()) {
+      cuda.capability(86);
+      assertFails(
+          7, "libcudnn_graph.so.9", "bench", dense, "--against", dense, "--runtime", "tensorrt");
+      // The class path has ONNX Runtime's build for processors.
+      assertFails(
+          7,
+          "onnxruntime_gpu in place of",
+          "bench",
+          dense,
+          "--against",
+          dense,
+          "--runtime",
+          "onnxruntime-cuda");
+      cuda.init(100);
+      assertFails(7, "sees no GPU", "bench", dense, "--against", dense, "--runtime", "tensorrt");
+    }
   }
 
   @Test

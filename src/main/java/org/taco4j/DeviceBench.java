@@ -136,12 +136,12 @@ final class DeviceBench {
     if (precision != Precision.INT8) {
       return;
     }
-    if (!TensorRt.isQuantized(compressed)) {
+    if (!Precision.isQuantized(compressed)) {
       throw TacoException.model(
           "%s: --precision int8 needs QuantizeLinear and DequantizeLinear in the model; specialize with --bits 8 --activation-bits 8 --runtime tensorrt writes them"
               .formatted(compressed.source()));
     }
-    if (!TensorRt.isQuantized(dense)) {
+    if (!Precision.isQuantized(dense)) {
       notices.add(
           "dense-in-fp16",
           dense.source(),
@@ -216,7 +216,7 @@ final class DeviceBench {
         provider,
         new ProviderSession.EngineFlags(
             precision != Precision.FP32,
-            TensorRt.isQuantized(subject.model()),
+            Precision.isQuantized(subject.model()),
             request.sparseTactics(),
             OperatorTable.cacheFolder().resolve("onnxruntime-tensorrt").resolve(flags)));
   }

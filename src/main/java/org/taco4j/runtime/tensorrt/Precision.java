@@ -3,8 +3,10 @@ package org.taco4j.runtime.tensorrt;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.taco4j.common.Suggestions;
 import org.taco4j.common.TacoException;
+import org.taco4j.onnx.OnnxModel;
 
 /**
  * What an engine may compute in. Layers between QuantizeLinear and DequantizeLinear multiply 8-bit
@@ -46,6 +48,12 @@ public enum Precision {
               .formatted(name, Suggestions.didYouMean(name, names)));
     }
     return valueOf(name.toUpperCase(Locale.ROOT));
+  }
+
+  /** Whether the model says which layers multiply 8-bit integers. */
+  public static boolean isQuantized(OnnxModel model) {
+    Map<String, Integer> operators = model.operatorCounts();
+    return operators.containsKey("QuantizeLinear") || operators.containsKey("DequantizeLinear");
   }
 
   @Override

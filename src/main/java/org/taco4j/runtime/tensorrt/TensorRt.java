@@ -9,7 +9,6 @@ import java.lang.foreign.ValueLayout;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Locale;
-import java.util.Map;
 import java.util.Optional;
 import java.util.function.Consumer;
 import org.bytedeco.javacpp.BytePointer;
@@ -70,12 +69,6 @@ public final class TensorRt {
             nvinfer.getInferLibPatchVersion());
   }
 
-  /** Whether the model says which layers multiply 8-bit integers. */
-  public static boolean isQuantized(OnnxModel model) {
-    Map<String, Integer> operators = model.operatorCounts();
-    return operators.containsKey("QuantizeLinear") || operators.containsKey("DequantizeLinear");
-  }
-
   /**
    * An engine of a model on the first GPU: the kept one, or a new one, which is kept.
    *
@@ -119,7 +112,7 @@ public final class TensorRt {
       network = require(builder.createNetworkV2(0), model, "no network");
       parse(model, network);
       config = require(builder.createBuilderConfig(), model, "no configuration");
-      configure(config, options, isQuantized(model));
+      configure(config, options, Precision.isQuantized(model));
       if (input.batch() < 0 || isDynamic(network)) {
         addProfiles(builder, config, input, options);
       }

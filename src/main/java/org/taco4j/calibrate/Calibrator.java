@@ -108,7 +108,7 @@ public final class Calibrator {
         return true;
       }
       long needed = of(device, layer);
-      long lost = Math.max(largest, needed) * (device.layersAtOnce() - 1);
+      long lost = Math.max(largest, needed) * (device.devices() - 1);
       return bytes + needed + lost <= device.memory();
     }
 

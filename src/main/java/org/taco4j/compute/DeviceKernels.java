@@ -12,8 +12,11 @@ import org.jspecify.annotations.Nullable;
  * threads. Failures of the device are {@link org.taco4j.common.TacoException}s of kind RUNTIME.
  */
 public interface DeviceKernels {
-  /** How many layers can be worked on at once: the number of devices. */
+  /** How many layers are best worked on at once, so that no device waits for the host. */
   int layersAtOnce();
+
+  /** How many devices there are, each with memory of its own. */
+  int devices();
 
   /**
    * Exact OBC of all rows of a layer; to be closed by the caller. Waits for memory of the device,

@@ -282,7 +282,7 @@ public final class LayerWise {
                 .add(Hessian.ofGram(gram.values(), gram.cols(), gram.samples())));
   }
 
-  /** How many layers are solved side by side: one for each device, else all threads on one. */
+  /** How many layers are solved side by side: some for each device, else all threads on one. */
   private int layersAtOnce() {
     DeviceKernels device = backend.device();
     return device == null ? 1 : device.layersAtOnce();

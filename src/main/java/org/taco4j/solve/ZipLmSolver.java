@@ -262,8 +262,8 @@ public final class ZipLmSolver implements Solver {
         }
         int cheapest = -1;
         for (int i = 0; i < active / group; i++) {
-          // NaN must not pass for expensive.
-          if (!gone[i] && (cheapest < 0 || !(cost[i] >= cost[cheapest]))) {
+          // A NaN is taken, and kept: it must not pass for expensive.
+          if (!gone[i] && (cheapest < 0 || cost[i] < cost[cheapest] || Double.isNaN(cost[i]))) {
             cheapest = i;
           }
         }

@@ -22,7 +22,7 @@ final class BlockSweeps {
 
   /** {@link org.taco4j.compute.Backend#obsSweep(FloatMatrix, FloatMatrix, boolean[])}. */
   static void remove(CudaDevice device, FloatMatrix inverse, FloatMatrix w, boolean[] removed) {
-    try (DeviceScope scope = device.scope()) {
+    try (DeviceScope scope = device.scope(bytes(inverse, w))) {
       DeviceArray marks = scope.copyOf(removed);
       SweepKernels.Block block = block(scope, inverse, w, marks);
       new SweepKernels(scope).remove(block);
@@ -38,7 +38,7 @@ final class BlockSweeps {
       boolean[] removed,
       int kept,
       int group) {
-    try (DeviceScope scope = device.scope()) {
+    try (DeviceScope scope = device.scope(bytes(inverse, w))) {
       DeviceArray marks = scope.bytes((long) w.rows() * w.cols());
       SweepKernels.Block block = block(scope, inverse, w, marks);
       new SweepKernels(scope).removeFromGroups(block, kept, group);
@@ -56,12 +56,20 @@ final class BlockSweeps {
       float[] scale,
       float[] lowest,
       float[] highest) {
-    try (DeviceScope scope = device.scope()) {
+    try (DeviceScope scope = device.scope(bytes(inverse, w))) {
       SweepKernels.Block block = block(scope, inverse, w, scope.copyOf(removed));
       new SweepKernels(scope)
           .round(block, scope.copyOf(scale), scope.copyOf(lowest), scope.copyOf(highest));
       HostMatrices.download(scope, block.weights(), w);
     }
+  }
+
+  /** What a block takes: M, W, a byte for each weight's mark, and at most three numbers a row. */
+  private static long bytes(FloatMatrix inverse, FloatMatrix w) {
+    return HostMatrices.bytes(inverse)
+        + HostMatrices.bytes(w)
+        + (long) w.rows() * w.cols()
+        + 3L * Float.BYTES * w.cols();
   }
 
   private static SweepKernels.Block block(

@@ -17,6 +17,9 @@ import org.taco4j.compute.ObsElimination;
  * it is closed.
  */
 public final class CudaBackend implements Backend {
+  /** A matrix and what its factorisation needs beside it, by the matrix; less is used. */
+  private static final int FACTOR_SCRATCH = 2;
+
   /**
    * Multiply-adds from which a single product or factorisation of heap matrices is worth the way to
    * a device and back: some 10 ms of a processor.
@@ -29,18 +32,16 @@ public final class CudaBackend implements Backend {
   private final String description;
   private final String resultKernels;
 
-  private CudaBackend(CudaKernels kernels, Backend host, long leastWork) {
-    this.kernels = kernels;
+  private CudaBackend(List<CudaDevice> devices, Backend host, long leastWork) {
+    this.kernels = new CudaKernels(devices, host);
     this.host = host;
     this.leastWork = leastWork;
-    String libraries = kernels.devices().getFirst().linearAlgebra().description();
-    String kind = kind(kernels.devices().getFirst().gpu());
+    String libraries = devices.getFirst().linearAlgebra().description();
+    String kind = kind(devices.getFirst().gpu());
     this.description =
         "cuda: %s, %s; small steps on the host by %s"
             .formatted(
-                kernels.devices().stream()
-                    .map(CudaDevice::toString)
-                    .collect(Collectors.joining(", ")),
+                devices.stream().map(CudaDevice::toString).collect(Collectors.joining(", ")),
                 libraries,
                 host.description());
     this.resultKernels = "cuda: %s, %s; %s".formatted(kind, libraries, host.kernels());
@@ -87,7 +88,7 @@ public final class CudaBackend implements Backend {
       devices.forEach(CudaDevice::close);
       throw e;
     }
-    return new CudaBackend(new CudaKernels(devices, host), host, leastWork);
+    return new CudaBackend(devices, host, leastWork);
   }
 
   private static String kind(CudaProbe.Gpu gpu) {
@@ -132,7 +133,10 @@ public final class CudaBackend implements Backend {
       host.gemm(alpha, a, b, beta, c);
       return;
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope =
+        kernels
+            .device()
+            .scope(HostMatrices.bytes(a) + HostMatrices.bytes(b) + HostMatrices.bytes(c))) {
       HostMatrices.Uploaded to =
           beta == 0 ? HostMatrices.like(scope, c) : HostMatrices.upload(scope, c);
       multiply(
@@ -148,7 +152,10 @@ public final class CudaBackend implements Backend {
       host.gemm(alpha, a, b, beta, c);
       return;
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope =
+        kernels
+            .device()
+            .scope(HostMatrices.bytes(a) + HostMatrices.bytes(b) + HostMatrices.bytes(c))) {
       HostMatrices.Uploaded to =
           beta == 0 ? HostMatrices.like(scope, c) : HostMatrices.upload(scope, c);
       multiply(
@@ -195,7 +202,7 @@ public final class CudaBackend implements Backend {
     if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows() / 3)) {
       return host.cholesky(a);
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope = kernels.device().scope(FACTOR_SCRATCH * HostMatrices.bytes(a))) {
       DeviceMatrix l = HostMatrices.upload(scope, a).matrix();
       int failed = factor(scope, l);
       if (failed < 0) {
@@ -210,7 +217,7 @@ public final class CudaBackend implements Backend {
     if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows() / 3)) {
       return host.cholesky(a);
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope = kernels.device().scope(FACTOR_SCRATCH * HostMatrices.bytes(a))) {
       DeviceMatrix l = HostMatrices.upload(scope, a).matrix();
       int failed = factor(scope, l);
       if (failed < 0) {
@@ -231,7 +238,7 @@ public final class CudaBackend implements Backend {
     if (!a.isRowMajor() || !isWorthIt(a.rows(), a.rows(), a.rows())) {
       return host.invertPositiveDefinite(a);
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope = kernels.device().scope((1 + FACTOR_SCRATCH) * HostMatrices.bytes(a))) {
       DeviceArray flag = scope.ints(1);
       DeviceMatrix inverse = HostMatrices.like(scope, a).matrix();
       scope
@@ -307,7 +314,13 @@ public final class CudaBackend implements Backend {
     if (!w.isRowMajor() || !isWorthIt(w.rows(), w.cols(), w.cols())) {
       return host.quadraticForm(w, g);
     }
-    try (DeviceScope scope = kernels.device().scope()) {
+    try (DeviceScope scope =
+        kernels
+            .device()
+            .scope(
+                HostMatrices.bytes(g)
+                    + 5 * HostMatrices.bytes(w)
+                    + (long) Double.BYTES * w.rows())) {
       return scope
           .device()
           .linearAlgebra()

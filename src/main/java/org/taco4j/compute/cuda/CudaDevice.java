@@ -2,8 +2,8 @@ package org.taco4j.compute.cuda;
 
 import java.util.ArrayDeque;
 import java.util.Deque;
-import java.util.HashSet;
-import java.util.Set;
+import java.util.HashMap;
+import java.util.Map;
 import org.bytedeco.cuda.cudart.CUctx_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.SizeTPointer;
@@ -34,7 +34,10 @@ final class CudaDevice implements AutoCloseable {
 
   private long used;
   private long peak;
-  private final Set<DeviceScope> scopes = new HashSet<>();
+
+  /** Those that are open, and who has opened them. */
+  private final Map<DeviceScope, Thread> scopes = new HashMap<>();
+
   private final Deque<Staging> staging = new ArrayDeque<>();
 
   private CudaDevice(CudaProbe.Gpu gpu, long memoryLimit, DeviceLinearAlgebra.Libraries libraries) {
@@ -152,7 +155,7 @@ final class CudaDevice implements AutoCloseable {
   /**
    * {@link #scope()} with so much memory at its disposal that it waits for other scopes to end
    * rather than fail half-way: for work of which several pieces may be under way at once. A thread
-   * that holds one must not ask for another.
+   * that has a scope of this device open does not wait, as others might wait for it.
    *
    * @param reserved bytes
    */
@@ -162,7 +165,7 @@ final class CudaDevice implements AutoCloseable {
       enter();
       DeviceScope scope = new DeviceScope(this, reserved);
       synchronized (this) {
-        scopes.add(scope);
+        scopes.put(scope, Thread.currentThread());
       }
       return scope;
     } catch (TacoException e) {
@@ -171,20 +174,19 @@ final class CudaDevice implements AutoCloseable {
     }
   }
 
-  /** Takes bytes out of what is left; waits for open scopes to end where {@code wait} is set. */
+  /** Takes bytes out of what is left; where {@code wait} is set, others may have to end first. */
   private synchronized void commit(long bytes, boolean wait) {
-    boolean interrupted = false;
-    while (wait && bytes > memoryLimit - committed && bytes <= memoryLimit && committed > 0) {
-      try {
+    try {
+      while (wait
+          && bytes > memoryLimit - committed
+          && bytes <= memoryLimit
+          && committed > 0
+          && !scopes.containsValue(Thread.currentThread())) {
         wait();
-      } catch (InterruptedException e) {
-        interrupted = true;
-        break;
       }
-    }
-    if (interrupted) {
+    } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
-      throw new TacoException(TacoException.Kind.INTERRUPTED, "interrupted");
+      throw new TacoException(TacoException.Kind.INTERRUPTED, "interrupted", e);
     }
     if (bytes > memoryLimit - committed) {
       throw TacoException.runtime(

@@ -18,6 +18,9 @@ import org.taco4j.compute.ResidualSum;
 
 /** The operations of {@link DeviceKernels} on one or several GPUs of the same kind. */
 final class CudaKernels implements DeviceKernels, AutoCloseable {
+  /** While one layer computes, the other is copied, or is in the hands of the host. */
+  private static final int LAYERS_OF_A_DEVICE = 2;
+
   private final List<CudaDevice> devices;
   private final Backend host;
 
@@ -43,13 +46,14 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
         .orElseThrow();
   }
 
-  List<CudaDevice> devices() {
-    return devices;
+  @Override
+  public int devices() {
+    return devices.size();
   }
 
   @Override
   public int layersAtOnce() {
-    return devices.size();
+    return LAYERS_OF_A_DEVICE * devices.size();
   }
 
   @Override

@@ -46,7 +46,17 @@ final class CudaRefit {
     Systems systems = systems(kept);
     int count = systems.sets.length;
     long elements = (long) rows * cols;
-    try (DeviceScope scope = device.scope()) {
+    long fixed =
+        HostMatrices.bytes(hessian)
+            + HostMatrices.bytes(inverse)
+            + elements * (Float.BYTES + 1 + 4 * Double.BYTES)
+            + (long) Integer.BYTES * (count + 1L + systems.lists.length + systems.table.length);
+    long scratchBytes = systems.scratchStride * Double.BYTES;
+    long wanted = Math.min(count, BLOCKS_PER_MULTIPROCESSOR * device.multiprocessors());
+    // Half of what is left is for others; where they have it all now, one block's is waited for.
+    int blocks =
+        (int) Math.clamp((device.memoryLeft() - fixed) / 2 / scratchBytes, 1, Math.max(1, wanted));
+    try (DeviceScope scope = device.scope(fixed + blocks * scratchBytes)) {
       DeviceMatrix h = HostMatrices.upload(scope, hessian).matrix();
       DeviceMatrix inverseOfH = HostMatrices.upload(scope, inverse).matrix();
       DeviceArray w = scope.copyOf(weights);
@@ -68,14 +78,6 @@ final class CudaRefit {
       scope.clear(next);
       DeviceArray lists = scope.copyOf(systems.lists);
       DeviceArray table = scope.copyOf(systems.table);
-      long fitting = device.memoryLeft() / 2 / (systems.scratchStride * Double.BYTES);
-      int blocks =
-          (int)
-              Math.max(
-                  1,
-                  Math.min(
-                      Math.min(count, BLOCKS_PER_MULTIPROCESSOR * device.multiprocessors()),
-                      fitting));
       DeviceArray scratch = scope.doubles(blocks * systems.scratchStride);
       scope.launch(
           device.kernel("subset_solve", "taco4j_subset_solve_f64"),

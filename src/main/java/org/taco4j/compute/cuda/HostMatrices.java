@@ -71,6 +71,16 @@ final class HostMatrices {
     }
   }
 
+  /** How many bytes a matrix takes on the device. */
+  static long bytes(FloatMatrix matrix) {
+    return (long) Float.BYTES * Lines.of(matrix).uploaded();
+  }
+
+  /** {@link #bytes(FloatMatrix)}. */
+  static long bytes(DoubleMatrix matrix) {
+    return (long) Double.BYTES * Lines.of(matrix).uploaded();
+  }
+
   /** A new matrix on the device. */
   static Uploaded upload(DeviceScope scope, FloatMatrix matrix) {
     Lines lines = Lines.of(matrix);

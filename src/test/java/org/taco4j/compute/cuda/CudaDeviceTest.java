@@ -5,7 +5,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.io.IOException;
+import java.io.InputStream;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterEach;
@@ -168,6 +171,26 @@ final class CudaDeviceTest {
     first.close();
     second.get(20, TimeUnit.SECONDS);
     assertFalse(second.isCompletedExceptionally());
+  }
+
+  @Test
+  void aThreadDoesNotWaitForWhatItHoldsItself() {
+    try (DeviceScope held = device.scope(LIMIT - 10)) {
+      // Were it to wait, this test would not end.
+      TacoException e = assertThrows(TacoException.class, () -> device.scope(20));
+      assertTrue(e.getMessage().contains("--gpu-memory"), e.getMessage());
+      assertEquals(LIMIT - 10, held.reserved());
+    }
+  }
+
+  @Test
+  void looksForKernelsInTheirFilesOnly() throws IOException {
+    try (InputStream module = CudaModules.class.getResourceAsStream(CudaModules.resource("fill"))) {
+      // Where there is no nvcc, modules are empty stand-ins.
+      assumeTrue(module != null && module.readAllBytes().length > 1000, "built without nvcc");
+    }
+    device.kernel("gemm", "taco4j_gemm_f64");
+    assertThrows(TacoException.class, () -> device.kernel("fill", "taco4j_gemm_f32"));
   }
 
   @Test

@@ -317,6 +317,13 @@ TACO4J_FAKE_API int cublasGetVersion_v2(void*, int* version) {
   return kSuccess;
 }
 
+// 0, 1, 2: the parts of the version.
+TACO4J_FAKE_API int cublasGetProperty(int which, int* value) {
+  if (which < 0 || which > 2 || value == nullptr) return kInvalidValue;
+  *value = which == 0 ? 13 : 0;
+  return kSuccess;
+}
+
 TACO4J_FAKE_API int cublasGetVersion(int* version) { return cublasGetVersion_v2(nullptr, version); }
 
 TACO4J_FAKE_API int cublasSetMathMode(void* handle, int mode) {

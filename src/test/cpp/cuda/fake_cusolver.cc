@@ -195,6 +195,13 @@ TACO4J_FAKE_API int cusolverDnSetMathMode(void* handle, int) {
   return handle == nullptr ? kNotInitialized : kSuccess;
 }
 
+// 0, 1, 2: the parts of the version.
+TACO4J_FAKE_API int cusolverGetProperty(int which, int* value) {
+  if (which < 0 || which > 2 || value == nullptr) return kInvalidValue;
+  *value = which == 0 ? 12 : 0;
+  return kSuccess;
+}
+
 TACO4J_FAKE_API int cusolverGetVersion(int* version) {
   *version = kVersion;
   return kSuccess;

@@ -15,7 +15,7 @@
 //   TACO4J_FAKE_CUDA_INIT             what cuInit returns (0)
 //   TACO4J_FAKE_CUDA_DRIVER           cuDriverGetVersion (13000)
 //   TACO4J_FAKE_CUDA_MEMORY           bytes of each device (4 GiB)
-//   TACO4J_FAKE_CUDA_CAPABILITY       75, 80, 86, 89 or 90 (75)
+//   TACO4J_FAKE_CUDA_CAPABILITY       70, 75, 80, 86, 89 or 90 (75)
 //   TACO4J_FAKE_CUDA_MULTIPROCESSORS  how many (those of a T4, A100, A10, L4, H100)
 //   TACO4J_FAKE_CUDA_FAIL_LAUNCH      the launch from now on, 1 for the next, that fails (0: none)
 #include <cstdint>
@@ -83,6 +83,7 @@ struct Model {
   int l2_bytes;
 };
 const Model kModels[] = {
+    {70, 80, 98304, 98304, 2048, 1530000, 877000, 4096, 6 << 20},           // V100: too old
     {75, 40, 65536, 65536, 1024, 1590000, 5001000, 256, 4 << 20},           // T4
     {80, 108, 166912, 167936, 2048, 1410000, 1215000, 5120, 40 << 20},      // A100
     {86, 72, 101376, 102400, 1536, 1695000, 6251000, 384, 6 << 20},         // A10
@@ -124,7 +125,7 @@ struct Settings {
     for (const Model& model : kModels) {
       if (model.capability == capability) return model;
     }
-    return kModels[0];
+    return kModels[1];
   }
 };
 

@@ -9,6 +9,8 @@ import java.util.Optional;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.common.Workers;
 import org.taco4j.compute.Backends;
+import org.taco4j.compute.cuda.CudaProbe;
+import org.taco4j.compute.cuda.Verification;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.Session;
 
@@ -21,6 +23,7 @@ import org.taco4j.runtime.Session;
  * @param maxHeapBytes heap that the JVM may use
  * @param cpuFeatures SIMD extensions that the operating system reports; empty where it does not
  * @param operators the library of sparse operators
+ * @param cuda what there is of CUDA
  */
 public record Doctor(
     String taco,
@@ -28,7 +31,20 @@ public record Doctor(
     RunReport.Machine machine,
     long maxHeapBytes,
     List<String> cpuFeatures,
-    Operators operators) {
+    Operators operators,
+    Gpus cuda) {
+
+  /**
+   * CUDA, part by part.
+   *
+   * @param available whether {@code --backend cuda} can be had
+   * @param parts what was looked for, in its order; what comes after a missing part that all else
+   *     needs was not looked for
+   * @param gpus those of a kind that the kernels are compiled for
+   * @param kernels what they have been verified on
+   */
+  public record Gpus(
+      boolean available, List<CudaProbe.Part> parts, List<CudaProbe.Gpu> gpus, String kernels) {}
 
   /**
    * The library of sparse operators for ONNX Runtime.
@@ -75,8 +91,15 @@ public record Doctor(
           machine(choice.backend().description() + "; " + choice.reason()),
           Runtime.getRuntime().maxMemory(),
           readCpuFeatures(),
-          SparseRuntime.describe());
+          SparseRuntime.describe(),
+          gpus());
     }
+  }
+
+  private static Gpus gpus() {
+    CudaProbe.Findings findings = CudaProbe.examine();
+    return new Gpus(
+        findings.obstacle().isEmpty(), findings.parts(), findings.gpus(), Verification.describe());
   }
 
   static RunReport.Machine machine(String backend) {

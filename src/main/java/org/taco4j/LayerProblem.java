@@ -23,7 +23,9 @@ import org.taco4j.solve.SolverOptions;
  * @param samples N, which choosing λ needs; null where that is not known
  * @param kernel of a convolution: groups of N:M and blocks then run along its input channels; null
  *     for other layers
- * @param backend {@code auto}, {@code scalar} or {@code simd}
+ * @param backend {@code auto}, {@code scalar}, {@code simd} or {@code cuda}
+ * @param gpuMemory of the GPU that {@code cuda} may use, such as {@code 8g}; null for most of what
+ *     is free
  * @param threads to compute with
  * @param outputs what to write
  */
@@ -38,6 +40,7 @@ public record LayerProblem(
     @Nullable Long samples,
     @Nullable Kernel kernel,
     String backend,
+    @Nullable String gpuMemory,
     int threads,
     Outputs outputs) {
 

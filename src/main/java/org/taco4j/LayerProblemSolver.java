@@ -51,6 +51,7 @@ final class LayerProblemSolver {
     if (problem.samples() != null && problem.samples() < 1) {
       throw TacoException.usage("--samples must be at least 1, it is " + problem.samples());
     }
+    long gpuMemory = MemorySize.ofGpu(problem.gpuMemory(), problem.backend());
     refuseOverwriting();
     NpyFile weightsFile = NpyFile.read(problem.weights());
     int[] shape = weightsFile.shape();
@@ -70,8 +71,9 @@ final class LayerProblemSolver {
     Hessian unseen =
         problem.heldOut() == null ? null : readHessian(problem.heldOut(), weightsFile, 0);
 
-    try (Workers workers = new Workers(problem.threads())) {
-      Backend backend = Backends.choose(problem.backend(), workers).backend();
+    try (Workers workers = new Workers(problem.threads());
+        Backend backend = Backends.choose(problem.backend(), gpuMemory, workers).backend()) {
+      noteCaveat(backend, notices);
       SolveRequest request =
           new SolveRequest(
               problem.weights().toString(),
@@ -96,6 +98,13 @@ final class LayerProblemSolver {
       warmUp(request, backend);
       LayerSolution solution = solver.solve(request, backend);
       return finish(request, solution, unseen, choice, backend);
+    }
+  }
+
+  /** Says what is to be known of a backend. */
+  static void noteCaveat(Backend backend, Notices notices) {
+    if (!backend.caveat().isEmpty()) {
+      notices.add("backend-unverified", "backend " + backend.name(), backend.caveat(), 0);
     }
   }
 

@@ -3,6 +3,7 @@ package org.taco4j;
 import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import org.jspecify.annotations.Nullable;
 import org.taco4j.common.TacoException;
 
 /** Memory sizes as people write them: {@code 512m}, {@code 4g}, {@code 4GiB}, plain bytes. */
@@ -29,6 +30,21 @@ final class MemorySize {
       throw TacoException.usage("a memory size of '" + text + "' cannot be meant");
     }
     return (long) bytes;
+  }
+
+  /**
+   * The memory of GPUs that is meant by {@code --gpu-memory}: 0 where it is not given.
+   *
+   * @throws TacoException of kind USAGE where the backend uses no GPU, too
+   */
+  static long ofGpu(@Nullable String text, String backend) {
+    if (text == null) {
+      return 0;
+    }
+    if (!backend.equals("cuda")) {
+      throw TacoException.usage("--gpu-memory is for --backend cuda; the backend is " + backend);
+    }
+    return parse(text);
   }
 
   /** The default for Gram matrices: a third of the heap that the JVM may use. */

@@ -117,7 +117,8 @@ import org.taco4j.solve.Solvers;
  *     when it loads the model
  * @param threads to compute with
  * @param memory for Gram matrices, and for activations that are kept, such as {@code 4g}
- * @param backend {@code auto}, {@code scalar} or {@code simd}
+ * @param backend {@code auto}, {@code scalar}, {@code simd} or {@code cuda}
+ * @param gpuMemory of each GPU that {@code cuda} may use, such as {@code 8g}
  */
 @JsonInclude(JsonInclude.Include.NON_NULL)
 public record Recipe(
@@ -175,7 +176,8 @@ public record Recipe(
     @Nullable Boolean packWeights,
     @Nullable Integer threads,
     @Nullable String memory,
-    @Nullable String backend) {
+    @Nullable String backend,
+    @Nullable String gpuMemory) {
 
   /**
    * What is different for the layers whose name matches.
@@ -472,6 +474,9 @@ public record Recipe(
         }
       }
     }
+    if (other.backend != null && other.gpuMemory == null && !other.backend.equals(backend)) {
+      merged.remove("gpu-memory");
+    }
     return YAML.convertValue(merged, Recipe.class);
   }
 
@@ -517,6 +522,7 @@ public record Recipe(
     if (full.memory != null) {
       MemorySize.parse(full.memory);
     }
+    full.gpuMemoryBytes();
     SolverOptions solverOptions = full.solverOptions();
     Solvers.create(java.util.Objects.requireNonNull(full.solver), solverOptions);
     String how =
@@ -660,6 +666,11 @@ public record Recipe(
     return memory == null ? MemorySize.defaultBytes() : MemorySize.parse(memory);
   }
 
+  /** The memory of each GPU that this recipe, which must be complete, allows; 0 for most of it. */
+  long gpuMemoryBytes() {
+    return MemorySize.ofGpu(gpuMemory, require(backend));
+  }
+
   /** Whether layers are reconstructed sequentially; of a complete recipe. */
   boolean isSequential() {
     return SEQUENTIAL.equals(reconstruct);
@@ -678,7 +689,8 @@ public record Recipe(
             "pack-weights",
             "threads",
             "memory",
-            "backend"));
+            "backend",
+            "gpu-memory"));
     return YAML.convertValue(tree, Recipe.class);
   }
 

@@ -66,7 +66,7 @@ public enum RecipeStage {
   /** What the specialist is written for. */
   EXPORT("what it is written for", "runtime", "pack-weights"),
   /** Where it runs: threads and memory change no result, the backend only how sums are rounded. */
-  MACHINE("this machine", "threads", "memory", "backend");
+  MACHINE("this machine", "threads", "memory", "backend", "gpu-memory");
 
   private final String title;
   private final List<String> keys;

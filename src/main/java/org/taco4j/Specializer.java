@@ -149,9 +149,17 @@ final class Specializer {
   private RunReport run(RunFolder folder, Workers workers) {
     long begin = System.nanoTime();
     log.stage("reading " + recipe.model(), 0);
-    Backends.Choice choice = Backends.choose(Objects.requireNonNull(recipe.backend()), workers);
-    Backend backend = choice.backend();
-    log.write("backend " + backend.description() + " (" + choice.reason() + ")");
+    Backends.Choice choice =
+        Backends.choose(Objects.requireNonNull(recipe.backend()), recipe.gpuMemoryBytes(), workers);
+    try (Backend backend = choice.backend()) {
+      log.write("backend " + backend.description() + " (" + choice.reason() + ")");
+      LayerProblemSolver.noteCaveat(backend, notices);
+      return run(folder, workers, backend, choice.reason(), begin);
+    }
+  }
+
+  private RunReport run(
+      RunFolder folder, Workers workers, Backend backend, String whyBackend, long begin) {
     log.say("backend " + backend.name() + ", " + workers.threads() + " threads");
     if (isForOperatorLibrary()) {
       OperatorLibrary.file(); // Where there is none, that is said before any work.
@@ -482,7 +490,7 @@ final class Specializer {
         layerReports,
         activations,
         notices.list(),
-        Doctor.machine(backend.description() + "; " + choice.reason()),
+        Doctor.machine(backend.description() + "; " + whyBackend),
         ModelContract.of(preprocessing, specialist),
         TestPredictions.report(onDense.predictions(), onCompressed.predictions(), folder),
         recipe.toMap());

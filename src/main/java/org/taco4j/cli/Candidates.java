@@ -185,7 +185,7 @@ abstract class Candidates implements Iterable<String> {
   /** Of {@code --backend}. */
   static final class OfBackend extends Candidates {
     OfBackend() {
-      super(List.of("auto", "simd", "scalar"));
+      super(List.of("auto", "simd", "scalar", "cuda"));
     }
   }
 }

@@ -6,6 +6,7 @@ import java.util.Objects;
 import java.util.concurrent.Callable;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.Doctor;
+import org.taco4j.compute.cuda.CudaProbe;
 import org.taco4j.report.ReportFiles;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
@@ -14,7 +15,7 @@ import picocli.CommandLine.Option;
 /** {@code taco doctor}. */
 @Command(
     name = "doctor",
-    description = "Say what this machine has: processor, memory, backend and versions.",
+    description = "Say what this machine has: processor, memory, backend, GPUs and versions.",
     mixinStandardHelpOptions = true,
     footer = {"", "Example:", "  ${ROOT-COMMAND-NAME} doctor"})
 final class DoctorCommand implements Callable<Integer> {
@@ -55,8 +56,20 @@ final class DoctorCommand implements Callable<Integer> {
       } else {
         out.println("sparse ops    no library for this platform: such models run densely");
       }
+      printCuda(doctor.cuda(), out);
     }
     out.flush();
     return 0;
+  }
+
+  private static void printCuda(Doctor.Gpus cuda, PrintWriter out) {
+    out.printf(
+        "CUDA          --backend cuda %s; CUDA kernels: %s%n",
+        cuda.available() ? "can be used" : "cannot be used", cuda.kernels());
+    for (CudaProbe.Part part : cuda.parts()) {
+      out.printf(
+          "              %-8s  %-7s  %s%n",
+          part.name(), part.available() ? "found" : "missing", part.detail());
+    }
   }
 }

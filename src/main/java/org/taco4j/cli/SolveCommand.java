@@ -122,8 +122,17 @@ final class SolveCommand implements Callable<Integer> {
       names = "--backend",
       paramLabel = "NAME",
       completionCandidates = Candidates.OfBackend.class,
-      description = "numerical kernels: auto (default), simd or scalar")
+      description =
+          "numerical kernels: auto (default: the processor's best), simd, scalar, or cuda: an NVIDIA"
+              + " GPU; the command 'doctor' says what is missing for it")
   String backend = "auto";
+
+  @Option(
+      names = "--gpu-memory",
+      paramLabel = "SIZE",
+      description =
+          "memory of the GPU that --backend cuda may use, such as 8g (90 %% of what is free)")
+  @Nullable String gpuMemory;
 
   @Option(
       names = {"-o", "--out"},
@@ -179,6 +188,7 @@ final class SolveCommand implements Callable<Integer> {
             samples,
             kernel == null ? null : LayerProblem.Kernel.parse(kernel),
             backend,
+            gpuMemory,
             threads,
             new LayerProblem.Outputs(out, mask, scale, zero));
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {

@@ -350,8 +350,17 @@ final class SpecializeCommand implements Callable<Integer> {
       names = "--backend",
       paramLabel = "NAME",
       completionCandidates = Candidates.OfBackend.class,
-      description = "numerical kernels: auto (default), simd or scalar")
+      description =
+          "numerical kernels: auto (default: the processor's best), simd, scalar, or cuda: NVIDIA's"
+              + " GPUs; the command 'doctor' says what is missing for it")
   @Nullable String backend;
+
+  @Option(
+      names = "--gpu-memory",
+      paramLabel = "SIZE",
+      description =
+          "memory of each GPU that --backend cuda may use, such as 8g (90 %% of what is free)")
+  @Nullable String gpuMemory;
 
   @Option(names = "--json", description = "print report.json to standard output")
   boolean json;
@@ -436,6 +445,7 @@ final class SpecializeCommand implements Callable<Integer> {
         packWeights,
         threads,
         memory,
-        backend);
+        backend,
+        gpuMemory);
   }
 }

@@ -24,6 +24,11 @@ public interface Backend extends AutoCloseable {
    */
   String kernels();
 
+  /** What users are to know before they rely on it, one sentence; empty for nothing. */
+  default String caveat() {
+    return "";
+  }
+
   /** The threads of the parallel methods. */
   Workers workers();
 

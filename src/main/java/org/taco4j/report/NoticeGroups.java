@@ -40,6 +40,8 @@ final class NoticeGroups {
       titles(
           "dense-accuracy-at-chance",
           "The dense model is no better than chance",
+          "backend-unverified",
+          "The kernels that computed this are not verified",
           "image-skipped",
           "Images that could not be read were skipped",
           "tuning-not-used",

@@ -49,7 +49,8 @@ public final class ChildJvm {
     return run(main, flags, Map.of(), entries, arguments);
   }
 
-  private static Result run(
+  /** With more in the environment and other entries in the class path. */
+  public static Result run(
       Class<?> main,
       List<String> flags,
       Map<String, String> environment,

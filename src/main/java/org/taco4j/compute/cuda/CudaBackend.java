@@ -102,7 +102,15 @@ public final class CudaBackend implements Backend {
 
   @Override
   public String description() {
-    return description;
+    return description + "; kernels " + Verification.describe();
+  }
+
+  @Override
+  public String caveat() {
+    return Verification.isDone()
+        ? ""
+        : "the CUDA kernels are %s: tests have run them on the CPU only; compare the result with that of --backend simd"
+            .formatted(Verification.describe());
   }
 
   @Override

@@ -39,6 +39,7 @@ final class CudaDevice implements AutoCloseable {
   private final Map<DeviceScope, Thread> scopes = new HashMap<>();
 
   private final Deque<Staging> staging = new ArrayDeque<>();
+  private boolean closed;
 
   private CudaDevice(CudaProbe.Gpu gpu, long memoryLimit, DeviceLinearAlgebra.Libraries libraries) {
     this.gpu = gpu;
@@ -278,6 +279,10 @@ final class CudaDevice implements AutoCloseable {
 
   @Override
   public synchronized void close() {
+    if (closed) {
+      return;
+    }
+    closed = true;
     enter();
     int open = scopes.size();
     staging.forEach(Staging::close);

@@ -29,6 +29,7 @@ public final class CudaProbe {
 
   private static final int NAME_BYTES = 256;
   private static final int SUCCESS = 0;
+  private static final int STUB_LIBRARY = 34;
   private static final int NO_DEVICE = 100;
   private static final int MAJOR = 75; // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
   private static final int MINOR = 76;
@@ -63,7 +64,8 @@ public final class CudaProbe {
   }
 
   /**
-   * What was found. Parts that were not looked for, as one before them is missing, are not listed.
+   * What was found. Libraries that were not looked for, as there is no GPU or no kernel, are not
+   * listed.
    *
    * @param parts in the order in which they were looked for
    * @param gpus those of a kind that kernels are compiled for
@@ -98,17 +100,25 @@ public final class CudaProbe {
   public static Findings examine() {
     List<Part> parts = new ArrayList<>();
     List<Gpu> gpus = new ArrayList<>();
-    if (driver(parts) && device(parts, gpus) && kernels(parts) && cudart(parts)) {
-      optional(
-          parts,
-          "cuBLAS",
-          List.of("cublasLt", "cublas"),
-          () -> version(org.bytedeco.cuda.global.cublas::cublasGetVersion));
-      optional(
-          parts,
-          "cuSOLVER",
-          List.of("cusparse", "nvJitLink", "cusolver", "cusolverMg"),
-          () -> version(org.bytedeco.cuda.global.cusolver::cusolverGetVersion));
+    boolean device = driver(parts) && device(parts, gpus);
+    boolean kernels = kernels(parts);
+    if (device && kernels && cudart(parts)) {
+      // What others need comes first. Of the functions that need no handle.
+      boolean blas =
+          library(
+              parts,
+              "cuBLAS",
+              List.of("cublasLt", "cublas"),
+              () -> version(org.bytedeco.cuda.global.cublas::cublasGetProperty));
+      if (blas) {
+        library(
+            parts,
+            "cuSOLVER",
+            List.of("nvJitLink", "cusparse", "cusolver", "cusolverMg"),
+            () -> version(org.bytedeco.cuda.global.cusolver::cusolverGetProperty));
+      } else {
+        parts.add(new Part("cuSOLVER", false, "cuSOLVER needs cuBLAS"));
+      }
     }
     return new Findings(List.copyOf(parts), List.copyOf(gpus));
   }
@@ -139,9 +149,15 @@ public final class CudaProbe {
       MemorySegment out = arena.allocate(JAVA_INT);
       int code = call(library, "cuInit", 0);
       if (code == NO_DEVICE) {
-        obstacle = "the NVIDIA driver is there but sees no GPU (nvidia-smi shows what it sees)";
+        obstacle = noGpu();
+      } else if (code == STUB_LIBRARY) {
+        obstacle =
+            "%s is the toolkit's stub to link with, not the driver's: take its folder off the library path"
+                .formatted(driverName());
       } else if (code != SUCCESS) {
-        obstacle = "the NVIDIA driver does not start: cuInit returned " + code;
+        obstacle =
+            "the NVIDIA driver does not start: cuInit returned %d%s; nvidia-smi should say the same, and a restart helps after an update of the driver"
+                .formatted(code, errorName(library, code, arena));
       } else {
         require(call(library, "cuDriverGetVersion", out), "cuDriverGetVersion");
         int version = out.get(JAVA_INT, 0);
@@ -187,9 +203,29 @@ public final class CudaProbe {
       return "";
     }
     return tooOld.isEmpty()
-        ? "the NVIDIA driver is there but sees no GPU (nvidia-smi shows what it sees)"
+        ? noGpu()
         : "%s: kernels are compiled for sm_%d and newer"
             .formatted(String.join(", ", tooOld), LEAST_CAPABILITY);
+  }
+
+  private static String noGpu() {
+    String visible = System.getenv("CUDA_VISIBLE_DEVICES");
+    return "the NVIDIA driver is there but sees no GPU (nvidia-smi shows what it sees%s)"
+        .formatted(visible == null ? "" : "; CUDA_VISIBLE_DEVICES is '" + visible + "'");
+  }
+
+  /** The name of a code, in brackets; nothing where the driver has none for it. */
+  private static String errorName(SymbolLookup library, int code, Arena arena) {
+    if (library.find("cuGetErrorName").isEmpty()) {
+      return "";
+    }
+    MemorySegment out = arena.allocate(ADDRESS);
+    if (call(library, "cuGetErrorName", code, out) != SUCCESS
+        || out.get(ADDRESS, 0).equals(MemorySegment.NULL)) {
+      return "";
+    }
+    MemorySegment name = out.get(ADDRESS, 0).reinterpret(NAME_BYTES);
+    return " (%s)".formatted(name.getString(0, StandardCharsets.UTF_8));
   }
 
   /** What nvcc has made of cuda-kernels. */
@@ -207,7 +243,7 @@ public final class CudaProbe {
   }
 
   private static boolean cudart(List<Part> parts) {
-    optional(
+    return library(
         parts,
         "cudart",
         List.of("cudart"),
@@ -217,7 +253,6 @@ public final class CudaProbe {
           require(org.bytedeco.cuda.global.cudart.cuDriverGetVersion(version), "cudart");
           return "loaded";
         });
-    return parts.getLast().available();
   }
 
   /** A call that shows that a library works, and what to say of it. */
@@ -226,71 +261,101 @@ public final class CudaProbe {
     String run();
   }
 
+  /** Of a libraryPropertyType: 0 for the major version, 1 for the minor, 2 for the patch level. */
   @FunctionalInterface
-  private interface VersionFunction {
-    int get(int[] version);
+  private interface Property {
+    int get(int which, int[] value);
   }
 
-  private static String version(VersionFunction function) {
-    int[] version = new int[1];
-    require(function.get(version), "version");
-    return "version " + version[0];
+  private static String version(Property property) {
+    int[] value = new int[1];
+    List<String> numbers = new ArrayList<>();
+    for (int which = 0; which < 3; which++) {
+      require(property.get(which, value), "its version");
+      numbers.add(String.valueOf(value[0]));
+    }
+    return "version " + String.join(".", numbers);
   }
 
   /**
    * A library of the toolkit: its file and those it needs are opened first, from the toolkit's
    * folder where the loader does not know it, so that the binding finds them open.
+   *
+   * @return whether it can be used
    */
-  private static void optional(List<Part> parts, String name, List<String> libraries, Trial trial) {
-    List<String> missing = libraries.stream().filter(library -> !preload(library)).toList();
-    Part part;
+  private static boolean library(
+      List<Part> parts, String name, List<String> libraries, Trial trial) {
+    List<String> missing =
+        libraries.stream().map(CudaProbe::fileName).filter(file -> !opens(file)).toList();
+    String obstacle;
     try {
-      part = new Part(name, true, trial.run());
+      parts.add(new Part(name, true, trial.run()));
+      return true;
     } catch (LinkageError | IllegalStateException e) {
-      String reason =
+      obstacle =
           missing.isEmpty()
-              ? String.valueOf(e.getMessage()).lines().findFirst().orElse("")
-              : "no lib%s.so of CUDA 13 on the library path, nor under CUDA_HOME or /usr/local/cuda"
-                  .formatted(String.join(", lib", missing));
-      part =
-          new Part(
-              name,
-              false,
-              "%s does not load: %s; install the CUDA 13 toolkit".formatted(name, reason));
+              ? reason(e)
+              : "no %s on the library path, nor under CUDA_HOME or /usr/local/cuda"
+                  .formatted(String.join(", ", missing));
     }
-    parts.add(part);
-  }
-
-  /** Opens a library of the toolkit for good; whether it could be. */
-  private static boolean preload(String library) {
-    List<String> names =
-        switch (library) {
-          case "cusolver", "cusolverMg", "cusparse" ->
-              List.of("lib%s.so.12".formatted(library), "lib%s.so.13".formatted(library));
-          default -> List.of("lib%s.so.13".formatted(library));
-        };
-    for (String name : names) {
-      if (find(name).isPresent()) {
-        return true;
-      }
-      for (Path folder : toolkitFolders()) {
-        Path file = folder.resolve(name);
-        if (Files.exists(file) && find(file.toString()).isPresent()) {
-          return true;
-        }
-      }
-    }
+    parts.add(
+        new Part(
+            name,
+            false,
+            "%s does not load: %s; install the CUDA 13 toolkit, or set CUDA_HOME to it"
+                .formatted(name, obstacle)));
     return false;
   }
 
+  /** Of a binding that did not load, now or when it was touched first. */
+  private static String reason(Throwable e) {
+    Throwable first = e;
+    while (first.getCause() != null) {
+      first = first.getCause();
+    }
+    return String.valueOf(first.getMessage()).lines().findFirst().orElse(first.toString());
+  }
+
+  /** The file of a library of CUDA 13: not all of them count as the toolkit does. */
+  private static String fileName(String library) {
+    String version =
+        switch (library) {
+          case "cusolver", "cusolverMg", "cusparse" -> "12";
+          default -> "13";
+        };
+    if (!isWindows()) {
+      return "lib%s.so.%s".formatted(library, version);
+    }
+    return library.equals("nvJitLink")
+        ? "nvJitLink_130_0.dll"
+        : "%s64_%s.dll".formatted(library, version);
+  }
+
+  /** Opens a library of the toolkit for good; whether it could be. */
+  private static boolean opens(String file) {
+    return find(file).isPresent()
+        || toolkitFolders().stream()
+            .map(folder -> folder.resolve(file))
+            .anyMatch(path -> Files.exists(path) && find(path.toString()).isPresent());
+  }
+
   private static List<Path> toolkitFolders() {
-    return Stream.of(System.getenv("CUDA_HOME"), System.getenv("CUDA_PATH"), "/usr/local/cuda")
+    List<String> folders =
+        isWindows()
+            ? List.of("bin/x64", "bin")
+            : List.of("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib");
+    return Stream.of(
+            System.getenv("CUDA_HOME"),
+            System.getenv("CUDA_PATH"),
+            "/usr/local/cuda",
+            "/usr/local/cuda-13")
         .filter(home -> home != null && !home.isBlank())
-        .flatMap(
-            home ->
-                Stream.of("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib")
-                    .map(lib -> Path.of(home, lib)))
+        .flatMap(home -> folders.stream().map(folder -> Path.of(home, folder)))
         .toList();
+  }
+
+  private static boolean isWindows() {
+    return System.getProperty("os.name").startsWith("Windows");
   }
 
   private static boolean isMac() {
@@ -298,7 +363,7 @@ public final class CudaProbe {
   }
 
   private static String driverName() {
-    return System.getProperty("os.name").startsWith("Windows") ? "nvcuda.dll" : "libcuda.so.1";
+    return isWindows() ? "nvcuda.dll" : "libcuda.so.1";
   }
 
   private static Optional<SymbolLookup> find(String library) {

@@ -38,6 +38,9 @@ import org.junit.jupiter.api.Assumptions;
 public final class FakeCuda implements AutoCloseable {
   private static final Path FOLDER = Path.of("target", "cmake", "tests", "fake-cuda");
 
+  /** On a machine with a GPU, TACO4J_TEST_GPU=1 has the tests run on it. */
+  static final boolean ON_GPU = "1".equals(System.getenv("TACO4J_TEST_GPU"));
+
   /** In the order in which each finds open what it needs. */
   private static final List<String> LIBRARIES =
       List.of(
@@ -59,8 +62,21 @@ public final class FakeCuda implements AutoCloseable {
     liveBefore = liveAllocations();
   }
 
-  /** One GPU of 4 GiB and compute capability 7.5. Skips the test where the build has made none. */
+  /**
+   * One GPU of 4 GiB and compute capability 7.5. Skips the test where the build has made none.
+   *
+   * <p>With TACO4J_TEST_GPU=1 in the environment nothing is faked: the test runs on the machine's
+   * GPUs, fails where there is none, and is skipped once it asks for another kind of GPU or for
+   * something that only the fake can do.
+   */
   public static FakeCuda load() {
+    if (ON_GPU) {
+      String obstacle = CudaProbe.examine().obstacle();
+      if (!obstacle.isEmpty()) {
+        throw new IllegalStateException("TACO4J_TEST_GPU=1, but " + obstacle);
+      }
+      return new FakeCuda();
+    }
     Assumptions.assumeTrue(
         Files.exists(FOLDER.resolve(LIBRARIES.getFirst())),
         "no fake CUDA was built: no cmake, or not Linux");
@@ -72,6 +88,9 @@ public final class FakeCuda implements AutoCloseable {
 
   /** How many GPUs there are; the driver has to be started again by cuInit. */
   public FakeCuda devices(int count) {
+    if (ON_GPU && CudaProbe.examine().gpus().size() == count) {
+      return this;
+    }
     return set("devices", count);
   }
 
@@ -107,6 +126,9 @@ public final class FakeCuda implements AutoCloseable {
 
   /** In which order threads of a block run: forward, backward, or shuffle: and a seed. */
   public FakeCuda order(String order) {
+    if (ON_GPU) {
+      return this; // a GPU has its own
+    }
     try (Arena arena = Arena.ofConfined()) {
       MethodHandle handle =
           LINKER.downcallHandle(
@@ -131,6 +153,9 @@ public final class FakeCuda implements AutoCloseable {
   /** From here on there is no GPU. Throws where something that the test has made is left. */
   @Override
   public void close() {
+    if (ON_GPU) {
+      return;
+    }
     long left = liveAllocations() - liveBefore;
     reset();
     devices(0);
@@ -143,11 +168,15 @@ public final class FakeCuda implements AutoCloseable {
   }
 
   private void reset() {
+    if (ON_GPU) {
+      return;
+    }
     devices(1).init(0).driver(13000).memory(4L << 30).capability(75);
     multiprocessors(0).failLaunch(0).order("forward");
   }
 
   private FakeCuda set(String name, long value) {
+    Assumptions.assumeFalse(ON_GPU, "a GPU's %s cannot be set".formatted(name));
     try (Arena arena = Arena.ofConfined()) {
       MethodHandle handle =
           LINKER.downcallHandle(
@@ -160,6 +189,9 @@ public final class FakeCuda implements AutoCloseable {
   }
 
   private static long number(String function) {
+    if (ON_GPU) {
+      return 0; // what is left is CudaDevice's to find
+    }
     return (long) invoke(LINKER.downcallHandle(symbol(function), FunctionDescriptor.of(JAVA_LONG)));
   }
 

@@ -66,6 +66,10 @@ prepare() {
   mvn -q -B dependency:copy -Dartifact="org.junit.platform:junit-platform-launcher:$junit_version" \
     -DoutputDirectory="$ready/lib"
   cp -r target/classes/. target/test-classes/. "$ready/classes/"
+  # What touches a GPU. Whole models are left out: they need ONNX Runtime and Java's images.
+  grep -lE '\b(FakeCuda|CudaBackends)\b' -r src/test/java --include='*Test.java' |
+    grep -vE '/(cli|reconstruct|runtime|bench)/|/(FakeCuda|CudaProbe)Test' |
+    sed 's|^src/test/java/||; s|\.java$||; s|/|.|g' >"$ready/tests"
   rm -rf "$ready"/classes/META-INF/native "$ready"/classes/org/taco4j/demo # neither is for GPUs
   "$java_home/bin/javac" -nowarn --add-modules jdk.incubator.vector -cp "$ready/classes:$ready/lib/*" \
     -d "$ready/classes" cuda-kernels/check/RunTests.java benchmarks/SolverSpeed.java benchmarks/ResultsFile.java
@@ -94,13 +98,14 @@ on_gpu_machine() {
 
 tests() {
   step "tests on the GPU"
-  TACO4J_TEST_GPU=1 "${java[@]}" RunTests org.taco4j.compute.cuda org.taco4j.solve || {
+  # shellcheck disable=SC2046 # a list of classes
+  TACO4J_TEST_GPU=1 "${java[@]}" RunTests $(<"$ready/tests") || {
     echo "verify.sh: tests failed on the GPU" >&2
     exit 1
   }
 }
 
-# The tests of the device layer and of each operation: their shapes are awkward ones. cuBLAS's kernels
+# The same tests; their shapes are small and awkward ones. cuBLAS's kernels
 # are not ours to check. No GPU machine has tried this part of the script yet: where the Java VM and
 # the sanitizer get into each other's way, try --launch-timeout and -Xint.
 sanitize() {
@@ -112,9 +117,10 @@ sanitize() {
   fi
   for tool in "${tools[@]}"; do
     step "compute-sanitizer $tool"
+    # shellcheck disable=SC2046 # a list of classes
     TACO4J_TEST_GPU=1 "$sanitizer" --tool "$tool" --target-processes application-only \
       --error-exitcode 9 "${filter[@]}" --log-file "$results/$tool.log" \
-      "${java[@]}" RunTests org.taco4j.compute.cuda || {
+      "${java[@]}" RunTests $(<"$ready/tests") || {
       tail -n 40 "$results/$tool.log" >&2
       echo "verify.sh: $tool found errors, or the tests failed under it; see $results/$tool.log" >&2
       exit 1

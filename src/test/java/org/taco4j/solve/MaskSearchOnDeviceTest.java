@@ -174,6 +174,7 @@ final class MaskSearchOnDeviceTest {
 
   @Test
   void stopsWhenTheTimeIsUp() {
+    cuda.needsTheFake();
     SolveRequest request = problems.request(12, 40, 80, "0.8", 0.01);
     LayerSolution start = Solvers.byName("magnitude").solve(request, SIMD);
     LayerSolution none = MaskSearch.improve(request, start, Search.SWAP, 0, 0, device);

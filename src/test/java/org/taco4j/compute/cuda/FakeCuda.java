@@ -116,6 +116,9 @@ public final class FakeCuda implements AutoCloseable {
 
   /** How many multiprocessors there are; 0: as many as the GPU of the compute capability has. */
   public FakeCuda multiprocessors(int count) {
+    if (ON_GPU) {
+      return this; // results must not depend on them
+    }
     return set("multiprocessors", count);
   }
 
@@ -148,6 +151,11 @@ public final class FakeCuda implements AutoCloseable {
   /** Allocations, of pinned memory too, streams, events, modules and contexts that there are. */
   public long liveAllocations() {
     return number("taco4j_fake_live_allocations");
+  }
+
+  /** Skips a test on a GPU, which is larger than the one that the test is made for. */
+  public void needsTheFake() {
+    Assumptions.assumeFalse(ON_GPU, "it is made for the size of the fake GPU");
   }
 
   /** From here on there is no GPU. Throws where something that the test has made is left. */

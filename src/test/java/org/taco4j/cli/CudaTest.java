@@ -199,6 +199,27 @@ class CudaTest {
   }
 
   @Test
+  void aRunThatFailsGivesTheGpuBack() {
+    // What is left on the GPU fails the test.
+    try (FakeCuda cuda = FakeCuda.load()) {
+      Cli.Result result =
+          Cli.run(
+              "specialize",
+              model,
+              "--data",
+              folder.resolve("nothing"),
+              "--sparsity",
+              "0.5",
+              "--backend",
+              "cuda",
+              "--out",
+              folder.resolve("failed"));
+      assertEquals(4, result.exitCode(), result.err());
+      assertEquals(0, cuda.liveBytes());
+    }
+  }
+
+  @Test
   void doctorListsThePartsOfCuda() throws IOException {
     try (FakeCuda cuda = FakeCuda.load()) {
       JsonNode doctor = JSON.readTree(Cli.run("doctor", "--json").succeeded().out()).path("cuda");

@@ -13,6 +13,7 @@ import org.taco4j.compute.cuda.CudaProbe;
 import org.taco4j.compute.cuda.Verification;
 import org.taco4j.report.RunReport;
 import org.taco4j.runtime.Session;
+import org.taco4j.runtime.tensorrt.TensorRtProbe;
 
 /**
  * What this machine has: for reports and for {@code taco doctor}.
@@ -24,6 +25,7 @@ import org.taco4j.runtime.Session;
  * @param cpuFeatures SIMD extensions that the operating system reports; empty where it does not
  * @param operators the library of sparse operators
  * @param cuda what there is of CUDA
+ * @param tensorRt what there is of TensorRT
  */
 public record Doctor(
     String taco,
@@ -32,7 +34,8 @@ public record Doctor(
     long maxHeapBytes,
     List<String> cpuFeatures,
     Operators operators,
-    Gpus cuda) {
+    Gpus cuda,
+    TensorRt tensorRt) {
 
   /**
    * CUDA, part by part.
@@ -45,6 +48,14 @@ public record Doctor(
    */
   public record Gpus(
       boolean available, List<CudaProbe.Part> parts, List<CudaProbe.Gpu> gpus, String kernels) {}
+
+  /**
+   * TensorRT, part by part.
+   *
+   * @param available whether {@code bench --runtime tensorrt} can be had
+   * @param parts what was looked for, in its order, up to the first that is missing
+   */
+  public record TensorRt(boolean available, List<TensorRtProbe.Part> parts) {}
 
   /**
    * The library of sparse operators for ONNX Runtime.
@@ -85,6 +96,8 @@ public record Doctor(
   public static Doctor examine() {
     try (Workers workers = new Workers(Runtime.getRuntime().availableProcessors())) {
       Backends.Choice choice = Backends.choose("auto", workers);
+      CudaProbe.Findings cuda = CudaProbe.examine();
+      TensorRtProbe.Findings tensorRt = TensorRtProbe.examine(cuda);
       return new Doctor(
           Taco.version(),
           Session.runtimeVersion(),
@@ -92,14 +105,9 @@ public record Doctor(
           Runtime.getRuntime().maxMemory(),
           readCpuFeatures(),
           SparseRuntime.describe(),
-          gpus());
+          new Gpus(cuda.obstacle().isEmpty(), cuda.parts(), cuda.gpus(), Verification.describe()),
+          new TensorRt(tensorRt.obstacle().isEmpty(), tensorRt.parts()));
     }
-  }
-
-  private static Gpus gpus() {
-    CudaProbe.Findings findings = CudaProbe.examine();
-    return new Gpus(
-        findings.obstacle().isEmpty(), findings.parts(), findings.gpus(), Verification.describe());
   }
 
   static RunReport.Machine machine(String backend) {

@@ -8,6 +8,7 @@ import org.jspecify.annotations.Nullable;
 import org.taco4j.Doctor;
 import org.taco4j.compute.cuda.CudaProbe;
 import org.taco4j.report.ReportFiles;
+import org.taco4j.runtime.tensorrt.TensorRtProbe;
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
@@ -57,6 +58,7 @@ final class DoctorCommand implements Callable<Integer> {
         out.println("sparse ops    no library for this platform: such models run densely");
       }
       printCuda(doctor.cuda(), out);
+      printTensorRt(doctor.tensorRt(), out);
     }
     out.flush();
     return 0;
@@ -71,5 +73,13 @@ final class DoctorCommand implements Callable<Integer> {
           "              %-8s  %-7s  %s%n",
           part.name(), part.available() ? "found" : "missing", part.detail());
     }
+  }
+
+  /** One line: what is missing first, or the version. */
+  private static void printTensorRt(Doctor.TensorRt tensorRt, PrintWriter out) {
+    TensorRtProbe.Part last = tensorRt.parts().getLast();
+    out.printf(
+        "TensorRT      bench --runtime tensorrt %s: %s%n",
+        tensorRt.available() ? "can be used" : "cannot be used", last.detail());
   }
 }

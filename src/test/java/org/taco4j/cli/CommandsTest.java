@@ -98,6 +98,12 @@ class CommandsTest {
     assertEquals(Runtime.getRuntime().availableProcessors(), doctor.at("/machine/cores").asInt());
     String text = Cli.run("doctor").succeeded().out();
     assertTrue(text.contains("ONNX Runtime") && text.contains("backend"), text);
+    JsonNode tensorRt = doctor.path("tensorRt");
+    assertFalse(tensorRt.path("parts").isEmpty());
+    // Whichever part is missing here, the reason is told.
+    JsonNode last = tensorRt.path("parts").path(tensorRt.path("parts").size() - 1);
+    assertEquals(tensorRt.path("available").asBoolean(), last.path("available").asBoolean());
+    assertTrue(text.contains(last.path("detail").asText()), text);
   }
 
   @ParameterizedTest

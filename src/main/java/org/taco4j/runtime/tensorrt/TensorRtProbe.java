@@ -106,7 +106,12 @@ public final class TensorRtProbe {
 
   /** Looks. Costs a failed search for the driver's library where there is none. */
   public static Findings examine() {
-    return examine(CudaProbe.examine(), TensorRtProbe::opens, TensorRtProbe::version);
+    return examine(CudaProbe.examine());
+  }
+
+  /** Looks, where it is known what there is of CUDA. */
+  public static Findings examine(CudaProbe.Findings cuda) {
+    return examine(cuda, TensorRtProbe::opens, TensorRtProbe::version);
   }
 
   /**

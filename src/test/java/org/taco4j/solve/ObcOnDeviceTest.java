@@ -106,6 +106,19 @@ final class ObcOnDeviceTest {
   }
 
   @Test
+  void blocksFitIntoTheSharedMemoryOfEveryKindOfGpu() {
+    SolveRequest request = new LayerProblems(5).request(3, 150, 300, "0.6", 0.01);
+    ObcSolver solver = new ObcSolver(Precision.FLOAT64);
+    ObcTrace expected = solver.trace(request, SIMD);
+    for (int capability : new int[] {75, 80, 86, 89, 90}) {
+      cuda.close();
+      fake.capability(capability);
+      cuda = CudaBackend.open(SimdBackend.create(WORKERS), 0);
+      assertArrayEquals(expected.order(), solver.trace(request, cuda).order(), "sm_" + capability);
+    }
+  }
+
+  @Test
   void setsAreRunAgainInFloat64() {
     int n = 70;
     DampedHessian hessian =

@@ -7,13 +7,15 @@ import org.bytedeco.javacpp.PointerPointer;
 
 /** A compiled kernel on one device. {@link DeviceScope#launch} runs it. */
 final class Kernel {
-  /** What a kernel may have of dynamic shared memory without asking. */
-  private static final int FREE_SHARED_BYTES = 48 << 10;
-
   private final CudaDevice device;
   private final String name;
   private final CUfunc_st function;
-  private int sharedBytes = FREE_SHARED_BYTES;
+
+  /**
+   * Dynamic shared memory that was asked for. Of 48 KiB nobody need ask for, but the kernel's static
+   * shared memory is part of them, so it is asked for whatever it is.
+   */
+  private int sharedBytes;
 
   Kernel(CudaDevice device, String name, CUfunc_st function) {
     this.device = device;

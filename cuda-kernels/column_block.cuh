@@ -5,10 +5,11 @@
 // algorithm 1; Frantar et al. 2022, "GPTQ", algorithm 1; backwards, as org.taco4j.solve.ColumnSweep
 // says).
 //
-// What bounds it: rows * b^2 / 2 multiply-adds against 2 * 4 * rows * b bytes, 16 to the float for
-// b = 128: both limits are a few microseconds for the layers there are, so what decides in truth is
-// the chain of b columns that wait for each other. The design keeps that chain short, and the
-// thread blocks many even where the rows are few:
+// What bounds it: rows * b^2 / 2 multiply-adds against 4 * 4 * rows * b bytes (weights and change, in
+// and out), 16 to the float for b = 128: both limits are a few microseconds for the layers there are,
+// so what decides in truth is the chain of b columns that wait for each other. The design keeps that
+// chain short, and has many thread blocks where there are many rows; 256 rows are 8, which a large
+// GPU hardly notices, and the chain is all they take:
 // - A thread block takes 32 rows, a row a lane. W is [position, row], so loads are coalesced.
 // - A warp holds up to 16 columns of its rows in registers (a "span"). The warps take turns; in its
 //   turn a warp sweeps its span with nobody to wait for and leaves the 16 errors in shared memory.

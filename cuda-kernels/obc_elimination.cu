@@ -268,7 +268,7 @@ __device__ int find_kept(const State<T>& s, int k, int* counts) {
 
 // M := (M − UᵀU)[kept, kept], in place once M is the block's own: tile (i, j) is written when all
 // that it overwrites has been read, as kept columns only move to the left and up. Takes kTileThreads
-// threads. The diagonal of M is left to the caller.
+// threads.
 template <typename T>
 __device__ void multiply_out(const State<T>& s, int kept) {
   const int warp = threadIdx.x / kWarp;

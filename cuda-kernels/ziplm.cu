@@ -120,11 +120,11 @@ __device__ void append(const double* q, const double* s, int ld, int active, int
 // group_at: [groups], the group at each block; order: [steps], order[step] out
 // state: [2]: the block that was chosen, out; 1 is written where the step has failed: what follows
 // is then meaningless, but touches no other memory
-TACO4J_KERNEL taco4j_ziplm_choose_f64(const double* cost, int* gone, int groups, int group,
-                                      const double* q_blocks, const double* s_blocks,
-                                      double* scratch, int in_shared, double* l_inverse,
-                                      double* half, double* product, const int* group_at,
-                                      int* order, int step, int* state) {
+TACO4J_KERNEL __launch_bounds__(1024)
+    taco4j_ziplm_choose_f64(const double* cost, int* gone, int groups, int group,
+                            const double* q_blocks, const double* s_blocks, double* scratch,
+                            int in_shared, double* l_inverse, double* half, double* product,
+                            const int* group_at, int* order, int step, int* state) {
   __shared__ double values[kWarp];
   __shared__ int indices[kWarp];
   TACO4J_DYNAMIC_SHARED(double, shared);
@@ -211,10 +211,10 @@ TACO4J_KERNEL taco4j_ziplm_append_f64(const double* q, const double* s, int ld, 
 //   in_shared
 // u, t: [first + count, active] stride ld; gone: [groups]; q_blocks, s_blocks: [active, g]
 // cost: [groups]; scratch: [groups, g, g | 1], not used where in_shared
-TACO4J_KERNEL taco4j_ziplm_costs_f64(const double* u, const double* t, int ld, int first,
-                                     int count, int group, const int* gone, double* q_blocks,
-                                     double* s_blocks, double* cost, double* scratch,
-                                     int in_shared) {
+TACO4J_KERNEL __launch_bounds__(1024)
+    taco4j_ziplm_costs_f64(const double* u, const double* t, int ld, int first, int count, int group,
+                           const int* gone, double* q_blocks, double* s_blocks, double* cost,
+                           double* scratch, int in_shared) {
   __shared__ double sums[kWarp];
   TACO4J_DYNAMIC_SHARED(double, shared);
   const int block = blockIdx.x;
@@ -261,8 +261,8 @@ TACO4J_KERNEL taco4j_ziplm_costs_f64(const double* u, const double* t, int ld, i
 //   grid 1, block 32 .. 1024, a multiple of 32
 // gone, group_at, cost: [groups] in, [groups that remain] out
 // from: [groups that remain] out: the block of each before
-TACO4J_KERNEL taco4j_ziplm_positions_f64(int* gone, int groups, int* group_at, double* cost,
-                                         int* from) {
+TACO4J_KERNEL __launch_bounds__(1024)
+    taco4j_ziplm_positions_f64(int* gone, int groups, int* group_at, double* cost, int* from) {
   __shared__ int counts[kWarp];
   const int warp = threadIdx.x / kWarp;
   const int lane = threadIdx.x % kWarp;

@@ -4,8 +4,9 @@
 //
 // The loss of the given rank is found by its digits, from the highest 8 bits to the lowest (a radix
 // selection): losses are not negative, so that their bits are ordered as they are. Every pass reads
-// all losses once, 8 bytes each; that is what bounds it. Only counts of whole numbers are added up
-// by atomics, so that nothing depends on the order.
+// all losses once, 8 bytes each, which bounds all passes but the first: there nearly all losses have
+// the same digit, seven bits of the exponent, and wait for each other at one counter. Only counts of
+// whole numbers are added up by atomics, so that nothing depends on the order.
 #include "common.cuh"
 
 namespace {

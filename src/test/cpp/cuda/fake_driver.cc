@@ -617,6 +617,10 @@ TACO4J_FAKE_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   return kSuccess;
 }
 
+// How threads wait is nothing to a driver that has none.
+TACO4J_FAKE_API CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice, unsigned) { return kSuccess; }
+TACO4J_FAKE_API CUresult cuDevicePrimaryCtxSetFlags(CUdevice, unsigned) { return kSuccess; }
+
 TACO4J_FAKE_API CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   return cuDevicePrimaryCtxRelease_v2(device);
 }

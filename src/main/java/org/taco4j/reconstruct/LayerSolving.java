@@ -25,6 +25,10 @@ final class LayerSolving {
   private final Backend backend;
   private final int[] order;
   private final Set<String> ran = new LinkedHashSet<>();
+
+  /** Backends that solved in place of the one that was asked. */
+  private final Set<String> others = new LinkedHashSet<>();
+
   private final List<SearchReport> searches = new ArrayList<>();
   private final List<QuantizationGrid> grids = new ArrayList<>();
   private double usedDamping;
@@ -78,6 +82,9 @@ final class LayerSolving {
     repeatedRows += solution.repeatedRows();
     seconds += solution.seconds();
     ran.add(solution.solver());
+    if (!solution.backend().equals(backend.name())) {
+      others.add(solution.backend());
+    }
     if (solution.search() != null) {
       searches.add(solution.search());
     }
@@ -108,6 +115,18 @@ final class LayerSolving {
           "float32 broke down in %d of %d rows, which were solved again in float64"
               .formatted(repeatedRows, groups * layer.rows()),
           repeatedRows);
+    }
+    if (!others.isEmpty()) {
+      notices.add(
+          "layer-on-host",
+          layer.name(),
+          "solved by %s: backend %s has no kernels for %s of %s"
+              .formatted(
+                  String.join(", ", others),
+                  backend.name(),
+                  String.join(", ", ran),
+                  plan.pattern()),
+          1);
     }
     if (!Double.isFinite(layerError)) {
       throw TacoException.numerical(

@@ -40,6 +40,8 @@ final class NoticeGroups {
       titles(
           "dense-accuracy-at-chance",
           "The dense model is no better than chance",
+          "layer-on-host",
+          "Layers that the GPU left to the processor",
           "backend-unverified",
           "The kernels that computed this are not verified",
           "image-skipped",

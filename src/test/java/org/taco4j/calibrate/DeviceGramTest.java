@@ -203,7 +203,6 @@ class DeviceGramTest {
     for (int group = 0; group < expected.size(); group++) {
       assertGram(expected.get(group), actual.get(group));
     }
-    assertEquals(0, cuda.liveBytes());
   }
 
   private static void assertGram(GramMatrix expected, GramMatrix actual) {
@@ -296,7 +295,6 @@ class DeviceGramTest {
       assertClose(e.input(), a.input(), e.samples(), magnitude);
       assertClose(e.residual(), a.residual(), e.samples(), magnitude);
     }
-    assertEquals(0, cuda.liveBytes());
   }
 
   private static ResidualMoments.Sums[] moments(
@@ -345,7 +343,6 @@ class DeviceGramTest {
     expected.forEach((key, gram) -> assertGram(gram, actual.get(key)));
     calibrate(model, layers, files, device, 3)
         .forEach((key, gram) -> assertArrayEquals(actual.get(key).values(), gram.values()));
-    assertEquals(0, cuda.liveBytes());
   }
 
   private static Map<GramKey, GramMatrix> calibrate(
@@ -391,6 +388,5 @@ class DeviceGramTest {
       assertEquals(TacoException.Kind.RUNTIME, e.kind());
       assertTrue(e.getMessage().contains("--gpu-memory"), e.getMessage());
     }
-    assertEquals(0, cuda.liveBytes());
   }
 }

@@ -29,9 +29,13 @@ final class Cuda {
           cudart.cuGetErrorName(code, out) == cudart.CUDA_SUCCESS
               ? out.get(BytePointer.class, 0).getString()
               : "CUDA error " + code;
-      return cudart.cuGetErrorString(code, out) == cudart.CUDA_SUCCESS
-          ? "%s (%s)".formatted(name, out.get(BytePointer.class, 0).getString())
-          : name;
+      String text =
+          cudart.cuGetErrorString(code, out) == cudart.CUDA_SUCCESS
+              ? "%s (%s)".formatted(name, out.get(BytePointer.class, 0).getString())
+              : name;
+      return code == cudart.CUDA_ERROR_LAUNCH_TIMEOUT
+          ? text + ": this GPU drives a display, whose driver ends kernels that take seconds"
+          : text;
     }
   }
 }

@@ -2,6 +2,7 @@ package org.taco4j.compute.cuda;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.Collectors;
 import org.taco4j.common.TacoException;
 import org.taco4j.common.Workers;
@@ -26,13 +27,16 @@ public final class CudaBackend implements Backend {
    */
   private static final long LEAST_WORK = 1L << 30;
 
+  private static final Set<String> LIBRARIES = Set.of("cuBLAS", "cuSOLVER");
+
   private final CudaKernels kernels;
   private final Backend host;
   private final long leastWork;
   private final String description;
   private final String resultKernels;
 
-  private CudaBackend(List<CudaDevice> devices, Backend host, long leastWork) {
+  private CudaBackend(
+      List<CudaDevice> devices, Backend host, long leastWork, CudaProbe.Findings findings) {
     this.kernels = new CudaKernels(devices, host);
     this.host = host;
     this.leastWork = leastWork;
@@ -44,7 +48,14 @@ public final class CudaBackend implements Backend {
                 devices.stream().map(CudaDevice::toString).collect(Collectors.joining(", ")),
                 libraries,
                 host.description());
-    this.resultKernels = "cuda: %s, %s; %s".formatted(kind, libraries, host.kernels());
+    // Other versions of the libraries may add up in other orders.
+    String versions =
+        findings.parts().stream()
+            .filter(part -> part.available() && LIBRARIES.contains(part.name()))
+            .map(part -> part.name() + " " + part.detail())
+            .collect(Collectors.joining(", "));
+    this.resultKernels =
+        "cuda: %s, %s (%s); %s".formatted(kind, libraries, versions, host.kernels());
   }
 
   /**
@@ -88,7 +99,7 @@ public final class CudaBackend implements Backend {
       devices.forEach(CudaDevice::close);
       throw e;
     }
-    return new CudaBackend(devices, host, leastWork);
+    return new CudaBackend(devices, host, leastWork, findings);
   }
 
   private static String kind(CudaProbe.Gpu gpu) {

@@ -72,7 +72,8 @@ final class CudaColumnSweep implements DeviceColumnSweep {
     long weights = (long) rows * cols;
     long block = (long) MAX_BLOCK_COLUMNS * rows;
     long select = (long) SweepKernels.SELECT_INTS * Integer.BYTES;
-    return square * (Double.BYTES + Float.BYTES)
+    // H, its factor, and as much again for a library's scratch.
+    return square * (Double.BYTES + 2 * Float.BYTES)
         + weights * (3 * Float.BYTES + 3)
         + 2 * block * Float.BYTES
         + (cols + (long) MAX_BLOCK_COLUMNS) * MAX_BLOCK_COLUMNS * Float.BYTES

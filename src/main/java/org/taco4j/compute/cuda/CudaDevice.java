@@ -4,6 +4,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.bytedeco.cuda.cudart.CUctx_st;
 import org.bytedeco.cuda.global.cudart;
 import org.bytedeco.javacpp.SizeTPointer;
@@ -38,6 +39,17 @@ final class CudaDevice implements AutoCloseable {
   /** Those that are open, and who has opened them. */
   private final Map<DeviceScope, Thread> scopes = new HashMap<>();
 
+  /** How many threads ask for a scope. */
+  private final AtomicInteger waiting = new AtomicInteger();
+
+  /**
+   * Memory that scopes have given back, by its size. To free it would wait for the work of all
+   * scopes; layers ask for the same sizes again and again.
+   */
+  private final Map<Long, Deque<Long>> spare = new HashMap<>();
+
+  private long spareBytes;
+
   private final Deque<Staging> staging = new ArrayDeque<>();
   private boolean closed;
 
@@ -48,6 +60,9 @@ final class CudaDevice implements AutoCloseable {
     check(cudart.cuInit(0), "cuInit");
     check(cudart.cuDeviceGet(out, gpu.ordinal()), "cuDeviceGet");
     handle = out[0];
+    // Whoever waits for the device is to sleep: the host has other layers to see to. Where the
+    // context exists already, its owner has decided.
+    cudart.cuDevicePrimaryCtxSetFlags(handle, cudart.CU_CTX_SCHED_BLOCKING_SYNC);
     check(cudart.cuDevicePrimaryCtxRetain(context, handle), "making a context");
     boolean opened = false;
     try {
@@ -132,6 +147,11 @@ final class CudaDevice implements AutoCloseable {
     return peak;
   }
 
+  /** How many scopes are open, or wait for memory to be. */
+  int demand() {
+    return openScopes() + waiting.get();
+  }
+
   /** How many scopes are open. */
   synchronized int openScopes() {
     return scopes.size();
@@ -161,17 +181,25 @@ final class CudaDevice implements AutoCloseable {
    * @param reserved bytes
    */
   DeviceScope scope(long reserved) {
-    commit(reserved, true);
+    waiting.incrementAndGet();
+    try {
+      commit(reserved, true);
+    } finally {
+      waiting.decrementAndGet();
+    }
+    boolean open = false;
     try {
       enter();
       DeviceScope scope = new DeviceScope(this, reserved);
       synchronized (this) {
         scopes.put(scope, Thread.currentThread());
       }
+      open = true;
       return scope;
-    } catch (TacoException e) {
-      release(reserved);
-      throw e;
+    } finally {
+      if (!open) {
+        release(reserved);
+      }
     }
   }
 
@@ -213,11 +241,17 @@ final class CudaDevice implements AutoCloseable {
     long beyond = Math.max(0, scope.used() + bytes - Math.max(scope.reserved(), scope.used()));
     commit(beyond, false);
     enter();
-    long[] address = new long[1];
-    int code = cudart.cuMemAlloc(address, Math.max(1, bytes));
-    if (code != cudart.CUDA_SUCCESS) {
-      release(beyond);
-      check(code, "allocating %.1f MiB".formatted(bytes / MEBIBYTE));
+    long[] address = {takeSpare(bytes)};
+    if (address[0] == 0) {
+      int code = cudart.cuMemAlloc(address, Math.max(1, bytes));
+      if (code == cudart.CUDA_ERROR_OUT_OF_MEMORY) {
+        freeSpare();
+        code = cudart.cuMemAlloc(address, Math.max(1, bytes));
+      }
+      if (code != cudart.CUDA_SUCCESS) {
+        release(beyond);
+        check(code, "allocating %.1f MiB".formatted(bytes / MEBIBYTE));
+      }
     }
     synchronized (this) {
       used += bytes;
@@ -226,12 +260,39 @@ final class CudaDevice implements AutoCloseable {
     return address[0];
   }
 
-  /** Frees memory of a scope; its reservation stays. */
+  /**
+   * Memory of that size that was given back; 0 where there is none, and then what is kept leaves
+   * room for as much.
+   */
+  private synchronized long takeSpare(long bytes) {
+    Deque<Long> fitting = spare.get(bytes);
+    if (fitting != null && !fitting.isEmpty()) {
+      spareBytes -= bytes;
+      return fitting.pop();
+    }
+    if (used + spareBytes + bytes > memoryLimit) {
+      freeSpare();
+    }
+    return 0;
+  }
+
+  private synchronized void freeSpare() {
+    spare.values().forEach(addresses -> addresses.forEach(cudart::cuMemFree));
+    spare.clear();
+    spareBytes = 0;
+  }
+
+  /** Takes memory of a scope back, which nothing queued uses; its reservation stays. */
   void free(DeviceScope scope, DeviceArray array) {
-    cudart.cuMemFree(array.address());
     long bytes = array.bytes();
     synchronized (this) {
       used -= bytes;
+      if (closed) {
+        cudart.cuMemFree(array.address());
+      } else {
+        spareBytes += bytes;
+        spare.computeIfAbsent(bytes, size -> new ArrayDeque<>()).push(array.address());
+      }
     }
     release(Math.min(bytes, Math.max(0, scope.used() - scope.reserved())));
   }
@@ -287,6 +348,7 @@ final class CudaDevice implements AutoCloseable {
     int open = scopes.size();
     staging.forEach(Staging::close);
     staging.clear();
+    freeSpare();
     linearAlgebra.close();
     modules.close();
     cudart.cuDevicePrimaryCtxRelease(handle);

@@ -133,7 +133,8 @@ final class CudaGram implements GramSum, ResidualSum {
   static long bytes(Patches patches, int rows) {
     GramPlan plan = new GramPlan(patches);
     long doubles = plan.sums();
-    long images = WAITING_BYTES + 2 * WaitingImages.RAW_BYTES;
+    // Twice, as there are two of it while its room grows.
+    long images = 2 * WAITING_BYTES + 2 * WaitingImages.RAW_BYTES;
     if (rows > 0) {
       doubles += new CrossPlan(patches, plan, rows).sums();
       images *= 2;

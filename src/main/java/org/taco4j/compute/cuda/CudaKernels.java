@@ -2,7 +2,9 @@ package org.taco4j.compute.cuda;
 
 import java.util.Comparator;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BooleanSupplier;
+import java.util.stream.IntStream;
 import org.jspecify.annotations.Nullable;
 import org.taco4j.compute.Backend;
 import org.taco4j.compute.DeviceColumnSweep;
@@ -23,6 +25,7 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
 
   private final List<CudaDevice> devices;
   private final Backend host;
+  private final AtomicInteger turn = new AtomicInteger();
 
   /**
    * On these devices, which it owns; at least one.
@@ -34,9 +37,13 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
     this.host = host;
   }
 
-  /** The device with the fewest open scopes; of equals the first. */
+  /** The device that the fewest use or wait for; of equals another than the last time. */
   CudaDevice device() {
-    return devices.stream().min(Comparator.comparingInt(CudaDevice::openScopes)).orElseThrow();
+    int first = Math.floorMod(turn.getAndIncrement(), devices.size());
+    return IntStream.range(0, devices.size())
+        .mapToObj(i -> devices.get((first + i) % devices.size()))
+        .min(Comparator.comparingInt(CudaDevice::demand))
+        .orElseThrow();
   }
 
   /** The device with the most memory left; of equals the first. */
@@ -120,6 +127,19 @@ final class CudaKernels implements DeviceKernels, AutoCloseable {
 
   @Override
   public void close() {
-    devices.forEach(CudaDevice::close);
+    RuntimeException failure = null;
+    for (CudaDevice device : devices) {
+      try {
+        device.close();
+      } catch (RuntimeException e) {
+        if (failure != null) {
+          e.addSuppressed(failure);
+        }
+        failure = e;
+      }
+    }
+    if (failure != null) {
+      throw failure;
+    }
   }
 }

@@ -167,12 +167,18 @@ final class CudaObsElimination implements LayerElimination {
     return (int) Math.max(1, Math.min(resident, bytes / perBlock));
   }
 
+  /** Bytes that may still be allocated. */
+  private long left() {
+    return Math.max(0, scope.reserved() - scope.used()) + device.memoryLeft();
+  }
+
   private Form form(boolean float64, int count) {
     Form before = form;
     if (before != null) {
       ObcShape shape = before.shape();
-      int wanted = Math.min(count, shape.perMultiprocessor() * device.multiprocessors());
-      if (before.float64() == float64 && before.blocks() >= wanted) {
+      long scratch = before.blocks() * shape.scratch() * shape.elementBytes();
+      if (before.float64() == float64
+          && before.blocks() >= affordable(shape, count, left() + scratch)) {
         return before;
       }
       scope.free(before.inverse());
@@ -207,8 +213,7 @@ final class CudaObsElimination implements LayerElimination {
       }
       least = scope.copyOf(half);
     }
-    long left = Math.max(0, scope.reserved() - scope.used()) + device.memoryLeft();
-    int blocks = affordable(shape, count, left);
+    int blocks = affordable(shape, count, left());
     long scratch = blocks * shape.scratch();
     Form made =
         new Form(

@@ -3,6 +3,7 @@ package org.taco4j.compute.cuda;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.cusolver.cusolverDnContext;
 import org.bytedeco.cuda.global.cusolver;
+import org.bytedeco.javacpp.IntPointer;
 import org.taco4j.common.TacoException;
 
 /**
@@ -29,16 +30,17 @@ final class Cusolver implements AutoCloseable {
 
   /** How many elements of scratch {@link #factor} needs for a matrix. */
   int factorScratch(DeviceMatrix a) {
-    int[] size = new int[1];
-    check(
-        a.isDouble()
-            ? cusolver.cusolverDnDpotrf_bufferSize(
-                handle, UPPER, a.rows(), (double[]) null, a.stride(), size)
-            : cusolver.cusolverDnSpotrf_bufferSize(
-                handle, UPPER, a.rows(), (float[]) null, a.stride(), size),
-        "the size of potrf's scratch",
-        a.rows());
-    return size[0];
+    try (IntPointer size = new IntPointer(1)) {
+      check(
+          a.isDouble()
+              ? cusolver.cusolverDnDpotrf_bufferSize(
+                  handle, UPPER, a.rows(), DevicePointers.doubles(a.pointer()), a.stride(), size)
+              : cusolver.cusolverDnSpotrf_bufferSize(
+                  handle, UPPER, a.rows(), DevicePointers.floats(a.pointer()), a.stride(), size),
+          "the size of potrf's scratch",
+          a.rows());
+      return size.get();
+    }
   }
 
   /**
@@ -73,13 +75,14 @@ final class Cusolver implements AutoCloseable {
 
   /** How many elements of scratch {@link #invert} needs for a float64 matrix. */
   int invertScratch(DeviceMatrix a) {
-    int[] size = new int[1];
-    check(
-        cusolver.cusolverDnDpotri_bufferSize(
-            handle, UPPER, a.rows(), (double[]) null, a.stride(), size),
-        "the size of potri's scratch",
-        a.rows());
-    return size[0];
+    try (IntPointer size = new IntPointer(1)) {
+      check(
+          cusolver.cusolverDnDpotri_bufferSize(
+              handle, UPPER, a.rows(), DevicePointers.doubles(a.pointer()), a.stride(), size),
+          "the size of potri's scratch",
+          a.rows());
+      return size.get();
+    }
   }
 
   /** The lower triangle of (L Lᵀ)⁻¹ in place of L, float64; {@code info} as above. */

@@ -215,18 +215,22 @@ final class DeviceScope implements AutoCloseable {
   /** Queues a copy within the device; the two must not overlap. */
   void copy(DeviceArray from, DeviceArray to) {
     Objects.checkFromIndexSize(0, from.bytes(), to.bytes());
-    device.enter();
-    device.check(
-        cudart.cuMemcpyDtoDAsync(to.address(), from.address(), from.bytes(), stream),
-        "copying %d bytes within the device".formatted(from.bytes()));
+    if (from.bytes() > 0) {
+      device.enter();
+      device.check(
+          cudart.cuMemcpyDtoDAsync(to.address(), from.address(), from.bytes(), stream),
+          "copying %d bytes within the device".formatted(from.bytes()));
+    }
   }
 
   /** Queues setting every byte of an array to 0: all numbers are zero. */
   void clear(DeviceArray array) {
-    device.enter();
-    device.check(
-        cudart.cuMemsetD8Async(array.address(), (byte) 0, array.bytes(), stream),
-        "clearing %d bytes".formatted(array.bytes()));
+    if (array.bytes() > 0) {
+      device.enter();
+      device.check(
+          cudart.cuMemsetD8Async(array.address(), (byte) 0, array.bytes(), stream),
+          "clearing %d bytes".formatted(array.bytes()));
+    }
   }
 
   /**
@@ -299,17 +303,20 @@ final class DeviceScope implements AutoCloseable {
    */
   @Override
   public void close() {
-    device.enter();
-    cudart.cuStreamSynchronize(stream);
-    for (DeviceArray array : arrays) {
-      release(array);
+    try {
+      device.enter();
+      cudart.cuStreamSynchronize(stream);
+      for (DeviceArray array : arrays) {
+        release(array);
+      }
+      arrays.clear();
+      borrowed.forEach(Runnable::run);
+      rest();
+      cudart.cuStreamDestroy(stream);
+      parameters.close();
+      arguments.close();
+    } finally {
+      device.closed(this);
     }
-    arrays.clear();
-    borrowed.forEach(Runnable::run);
-    rest();
-    cudart.cuStreamDestroy(stream);
-    parameters.close();
-    arguments.close();
-    device.closed(this);
   }
 }

@@ -12,8 +12,8 @@ final class Kernel {
   private final CUfunc_st function;
 
   /**
-   * Dynamic shared memory that was asked for. Of 48 KiB nobody need ask for, but the kernel's static
-   * shared memory is part of them, so it is asked for whatever it is.
+   * Dynamic shared memory that was asked for. Of 48 KiB nobody need ask for, but the kernel's
+   * static shared memory is part of them, so it is asked for whatever it is.
    */
   private int sharedBytes;
 

@@ -29,7 +29,9 @@ final class Staging implements AutoCloseable {
           cudart.cuMemHostAlloc(buffers[i], BUFFER_BYTES, 0), "page-locked memory of the host");
       segments[i] = MemorySegment.ofAddress(buffers[i].address()).reinterpret(BUFFER_BYTES);
       device.check(
-          cudart.cuEventCreate(copied[i], cudart.CU_EVENT_DISABLE_TIMING), "cuEventCreate");
+          cudart.cuEventCreate(
+              copied[i], cudart.CU_EVENT_DISABLE_TIMING | cudart.CU_EVENT_BLOCKING_SYNC),
+          "cuEventCreate");
     }
   }
 

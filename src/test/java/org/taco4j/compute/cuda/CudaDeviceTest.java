@@ -134,6 +134,23 @@ final class CudaDeviceTest {
   }
 
   @Test
+  void memoryThatIsGivenBackIsUsedAgain() {
+    long address;
+    try (DeviceScope scope = device.scope()) {
+      address = scope.bytes(LIMIT / 2).address();
+      scope.bytes(LIMIT / 4);
+    }
+    try (DeviceScope scope = device.scope()) {
+      assertEquals(address, scope.bytes(LIMIT / 2).address());
+    }
+    // What is kept is not in the way of other sizes.
+    try (DeviceScope scope = device.scope()) {
+      scope.bytes(LIMIT);
+      assertEquals(LIMIT, cuda.liveBytes());
+    }
+  }
+
+  @Test
   void aLimitBeyondTheDeviceIsAnError() {
     TacoException e =
         assertThrows(TacoException.class, () -> CudaDevice.open(device.gpu(), Long.MAX_VALUE / 2));

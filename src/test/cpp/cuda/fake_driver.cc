@@ -99,10 +99,12 @@ struct Settings {
   long long capability = 75;
   long long multiprocessors = 0;
   long long fail_launch = 0;
+  long long kernel_timeout = 0;
 
   Settings() {
     for (const char* name :
-         {"devices", "init", "driver", "memory", "capability", "multiprocessors", "fail_launch"}) {
+         {"devices", "init", "driver", "memory", "capability", "multiprocessors", "fail_launch",
+          "kernel_timeout"}) {
       std::string variable = std::string("TACO4J_FAKE_CUDA_") + name;
       for (char& c : variable) c = static_cast<char>(std::toupper(c));
       const char* value = std::getenv(variable.c_str());
@@ -118,6 +120,7 @@ struct Settings {
     if (name == "capability") return &capability;
     if (name == "multiprocessors") return &multiprocessors;
     if (name == "fail_launch") return &fail_launch;
+    if (name == "kernel_timeout") return &kernel_timeout;
     return nullptr;
   }
 
@@ -573,7 +576,8 @@ TACO4J_FAKE_API CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevic
     case 13: *value = model.clock_khz; break;
     case 15: *value = 1; break;               // GPU_OVERLAP
     case 16: *value = multiprocessors(); break;
-    case 17: case 18: case 20: *value = 0; break;  // KERNEL_EXEC_TIMEOUT, INTEGRATED, COMPUTE_MODE
+    case 17: *value = static_cast<int>(driver().settings.kernel_timeout); break;  // KERNEL_EXEC_TIMEOUT
+    case 18: case 20: *value = 0; break;      // INTEGRATED, COMPUTE_MODE
     case 19: case 31: case 41: *value = 1; break;  // CAN_MAP_HOST_MEMORY, CONCURRENT_KERNELS, UVA
     case 32: *value = 1; break;               // ECC_ENABLED
     case 36: *value = model.memory_clock_khz; break;

@@ -92,7 +92,8 @@ final class ObcOnDeviceTest {
     ObcSolver solver = new ObcSolver(Precision.FLOAT32);
     ObcTrace expected = solver.trace(request, cuda);
     cuda.close();
-    fake.multiprocessors(1);
+    // Nor on how many launches they come from.
+    fake.multiprocessors(1).kernelTimeout(true);
     // As much as one thread block needs: panels, twice, and the inverse as it comes.
     cuda = CudaBackend.open(SimdBackend.create(WORKERS), 700_000);
     ObcTrace actual = solver.trace(request, cuda);

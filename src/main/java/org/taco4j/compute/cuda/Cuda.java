@@ -34,7 +34,7 @@ final class Cuda {
               ? "%s (%s)".formatted(name, out.get(BytePointer.class, 0).getString())
               : name;
       return code == cudart.CUDA_ERROR_LAUNCH_TIMEOUT
-          ? text + ": this GPU drives a display, whose driver ends kernels that take seconds"
+          ? text + ": this GPU drives a display, and the driver ends kernels that take seconds"
           : text;
     }
   }

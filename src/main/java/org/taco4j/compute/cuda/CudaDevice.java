@@ -29,6 +29,7 @@ final class CudaDevice implements AutoCloseable {
   private final long memoryLimit;
   private final int multiprocessors;
   private final int sharedMemoryPerBlock;
+  private final boolean endsLongKernels;
 
   /** What scopes use or have reserved, whichever is more. */
   private long committed;
@@ -68,6 +69,7 @@ final class CudaDevice implements AutoCloseable {
     try {
       enter();
       multiprocessors = attribute(cudart.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+      endsLongKernels = attribute(cudart.CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT) != 0;
       sharedMemoryPerBlock =
           attribute(cudart.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN);
       try (SizeTPointer free = new SizeTPointer(1);
@@ -125,6 +127,11 @@ final class CudaDevice implements AutoCloseable {
   /** How much shared memory a thread block can have, in bytes: what a kernel can opt in to. */
   int sharedMemoryPerBlock() {
     return sharedMemoryPerBlock;
+  }
+
+  /** Whether it drives a display, so that the driver ends kernels that take seconds. */
+  boolean endsLongKernels() {
+    return endsLongKernels;
   }
 
   /** 10 times the compute capability: 75. */

@@ -235,37 +235,44 @@ final class CudaObsElimination implements LayerElimination {
     Form form = form(float64, sets.length);
     ObcShape shape = form.shape();
     DeviceArray list = scope.copyOf(sets);
-    scope.clear(next);
-    scope.launch(
+    Kernel kernel =
         device.kernel(
             ELIMINATION,
             "taco4j_obc_%s_%s"
-                .formatted(units.blockSize() == 1 ? "columns" : "blocks", float64 ? "f64" : "f32")),
-        LaunchShape.of(Math.min(form.blocks(), sets.length), shape.threads())
-            .withShared(shape.sharedBytes()),
-        form.inverse(),
-        form.least(),
-        weights,
-        n,
-        rows,
-        setRows,
-        list,
-        sets.length,
-        units.blockSize(),
-        units.groupSize(),
-        units.groupBudget(),
-        depth,
-        float64 ? (Object) stopLoss : (Object) roundedDown(stopLoss),
-        next,
-        form.scratch(),
-        shape.scratch(),
-        shape.vectors(),
-        shape.globalU(),
-        shape.sharedVectors() ? 1 : 0,
-        shape.sharedU(),
-        order,
-        losses,
-        taken);
+                .formatted(units.blockSize() == 1 ? "columns" : "blocks", float64 ? "f64" : "f32"));
+    // As long as it takes, or one set for each block, which is the least there is.
+    int atOnce = device.endsLongKernels() ? form.blocks() : sets.length;
+    for (int first = 0; first < sets.length; first += atOnce) {
+      int count = Math.min(atOnce, sets.length - first);
+      scope.clear(next);
+      scope.launch(
+          kernel,
+          LaunchShape.of(Math.min(form.blocks(), count), shape.threads())
+              .withShared(shape.sharedBytes()),
+          form.inverse(),
+          form.least(),
+          weights,
+          n,
+          rows,
+          setRows,
+          list.at(first),
+          count,
+          units.blockSize(),
+          units.groupSize(),
+          units.groupBudget(),
+          depth,
+          float64 ? (Object) stopLoss : (Object) roundedDown(stopLoss),
+          next,
+          form.scratch(),
+          shape.scratch(),
+          shape.vectors(),
+          shape.globalU(),
+          shape.sharedVectors() ? 1 : 0,
+          shape.sharedU(),
+          order,
+          losses,
+          taken);
+    }
     scope.download(taken, 0, steps, 0, this.sets);
     scope.free(list);
     return Arrays.stream(sets).map(set -> steps[set]).toArray();

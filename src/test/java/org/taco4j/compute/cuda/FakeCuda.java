@@ -114,6 +114,14 @@ public final class FakeCuda implements AutoCloseable {
     return set("init", code);
   }
 
+  /** Whether the driver says that it ends kernels that take long; it does not. */
+  public FakeCuda kernelTimeout(boolean ends) {
+    if (ON_GPU) {
+      return this; // results must not depend on it
+    }
+    return set("kernel_timeout", ends ? 1 : 0);
+  }
+
   /** How many multiprocessors there are; 0: as many as the GPU of the compute capability has. */
   public FakeCuda multiprocessors(int count) {
     if (ON_GPU) {
@@ -180,7 +188,7 @@ public final class FakeCuda implements AutoCloseable {
       return;
     }
     devices(1).init(0).driver(13000).memory(4L << 30).capability(75);
-    multiprocessors(0).failLaunch(0).order("forward");
+    multiprocessors(0).failLaunch(0).kernelTimeout(false).order("forward");
   }
 
   private FakeCuda set(String name, long value) {

@@ -21,9 +21,6 @@ import statistics
 import sys
 import time
 
-import numpy
-import torch
-
 DAMPING = 0.01
 BLOCK = 128
 
@@ -269,6 +266,7 @@ def measure(folder, shape, arguments, device):
 
 
 def main():
+    global numpy, torch
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
@@ -281,6 +279,13 @@ def main():
     parser.add_argument("--obc-steps", type=int, default=32, help="measured, the rest is estimated")
     parser.add_argument("--whole-obc", action="store_true", help="run OBC to its end")
     arguments = parser.parse_args()
+    try:  # not before the help
+        import numpy
+        import torch
+    except ImportError as error:
+        print(f"sparsegpt_torch.py: {sys.executable} cannot import {error.name}: {error};"
+              " install numpy and PyTorch for it, or run another python3", file=sys.stderr)
+        return 7
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print("sparsegpt_torch.py: this PyTorch sees no GPU", file=sys.stderr)
         return 7

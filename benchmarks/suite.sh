@@ -7,6 +7,20 @@
 # TACO4J_RESULTS names another folder. README.md says what the longer benchmarks are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+jmh=
+for option; do
+  case $option in
+    --jmh) jmh=1 ;;
+    -h | --help)
+      sed -n '2,/^set /p' benchmarks/suite.sh | sed '$d; s/^# \{0,1\}//'
+      exit 0
+      ;;
+    *)
+      echo "suite.sh: there is no option $option; --help shows what there is" >&2
+      exit 2
+      ;;
+  esac
+done
 work=target/suite
 rm -rf "$work"
 mkdir -p "$work"
@@ -20,11 +34,12 @@ run() {
 }
 
 run SolverSpeed "$work/layers" "$shapes" 4096 3 simd >"$work/simd.jsonl"
-if ./taco doctor | grep -q -- '--backend cuda can be used'; then
+doctor=$(./taco doctor --json | tr -d ' \n')
+if [[ $doctor == *'"cuda":{"available":true'* ]]; then
   run SolverSpeed "$work/layers" "$shapes" 8192 5 cuda >"$work/cuda.jsonl"
 fi
 run SparseSpeed resnet50 0.8,0.9 unstructured 1 1 10 >"$work/sparse-resnet50.txt"
-if [ "${1:-}" = --jmh ]; then
+if [ -n "$jmh" ]; then
   mvn -q -B -ntp -Pjmh -Dspotless.check.skip=true test-compile exec:exec@jmh \
     -Djmh.args="FastObc|ZipLm -rf json -rff $PWD/$work/jmh.json"
 fi

@@ -28,6 +28,10 @@ step() {
   echo "== $1" >&2
 }
 
+usage() {
+  sed -n '2,/^set /p' cuda-kernels/verify.sh | sed '$d; s/^# \{0,1\}//'
+}
+
 java_of() {
   local home=$1 version
   [ -x "$home/bin/java" ] && [ -f "$home/release" ] || return 1
@@ -54,6 +58,7 @@ prepare() {
   command -v mvn >/dev/null || missing "no mvn on PATH to build with; build elsewhere: cuda-kernels/verify.sh prepare"
   command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || missing "no nvcc to build with; build elsewhere: cuda-kernels/verify.sh prepare"
   java_home=$(find_java) || missing "no JDK 25 or newer (TACO_JAVA_HOME, JAVA_HOME, PATH)"
+  export JAVA25_HOME=$java_home # Maven looks for JDKs elsewhere than we do
   step "build"
   mvn -q -B -Dspotless.check.skip -DskipTests test-compile
   ls target/classes/META-INF/cuda/*.fatbin >/dev/null 2>&1 || missing "the build has compiled no kernels"
@@ -72,7 +77,7 @@ prepare() {
     sed 's|^src/test/java/||; s|\.java$||; s|/|.|g' >"$ready/tests"
   rm -rf "$ready"/classes/META-INF/native "$ready"/classes/org/taco4j/demo # neither is for GPUs
   "$java_home/bin/javac" -nowarn --add-modules jdk.incubator.vector -cp "$ready/classes:$ready/lib/*" \
-    -d "$ready/classes" cuda-kernels/check/RunTests.java benchmarks/SolverSpeed.java benchmarks/ResultsFile.java
+    -d "$ready/classes" cuda-kernels/check/*.java benchmarks/SolverSpeed.java benchmarks/ResultsFile.java
   if [ "${1:-}" = with-java ] && [ -x "$java_home/bin/jlink" ]; then
     "$java_home/bin/jlink" --output "$ready/java" --strip-debug --no-header-files --no-man-pages \
       --compress zip-6 --add-modules java.base,java.logging,java.management,java.xml,jdk.incubator.vector,jdk.management,jdk.unsupported,jdk.zipfs
@@ -94,6 +99,8 @@ on_gpu_machine() {
     --sun-misc-unsafe-memory-access=allow -Dorg.bytedeco.javacpp.maxPhysicalBytes=0 -Xmx6g
     -cp "$ready/classes:$ready/lib/*")
   mkdir -p "$results"
+  # One reason, rather than one for each test.
+  "${java[@]}" FindGpu || exit 7
 }
 
 tests() {
@@ -166,8 +173,9 @@ case ${1:-all} in
     sanitize
     times
     ;;
+  -h | --help) usage ;;
   *)
-    sed -n '2,/^set /p' "$0" | sed '$d; s/^# \{0,1\}//' >&2
+    usage >&2
     exit 2
     ;;
 esac

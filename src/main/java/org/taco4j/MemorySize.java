@@ -15,19 +15,21 @@ final class MemorySize {
   /**
    * Reads a size; k, m, g and t are powers of 1024.
    *
+   * @param option what it was given by, for the message
    * @throws TacoException of kind USAGE when it is none, or 0
    */
-  static long parse(String text) {
+  static long parse(String text, String option) {
     Matcher matcher = SYNTAX.matcher(text.strip().toLowerCase(Locale.ROOT));
     if (!matcher.matches()) {
-      throw TacoException.usage("'" + text + "' is no memory size; write it as 512m or 4g");
+      throw TacoException.usage(
+          option + ": '" + text + "' is no memory size; write it as 512m or 4g");
     }
     int power = "kmgt".indexOf(matcher.group(2)) + 1;
     double bytes =
         Double.parseDouble(matcher.group(1))
             * Math.pow(1024, matcher.group(2).isEmpty() ? 0 : power);
     if (bytes < 1 || bytes > Long.MAX_VALUE / 2.0) {
-      throw TacoException.usage("a memory size of '" + text + "' cannot be meant");
+      throw TacoException.usage(option + ": a memory size of '" + text + "' cannot be meant");
     }
     return (long) bytes;
   }
@@ -44,7 +46,7 @@ final class MemorySize {
     if (!backend.equals("cuda")) {
       throw TacoException.usage("--gpu-memory is for --backend cuda; the backend is " + backend);
     }
-    return parse(text);
+    return parse(text, "--gpu-memory");
   }
 
   /** The default for Gram matrices: a third of the heap that the JVM may use. */

@@ -520,7 +520,7 @@ public record Recipe(
       throw TacoException.usage("--threads must be at least 1, it is " + full.threads);
     }
     if (full.memory != null) {
-      MemorySize.parse(full.memory);
+      MemorySize.parse(full.memory, "--memory");
     }
     full.gpuMemoryBytes();
     SolverOptions solverOptions = full.solverOptions();
@@ -663,7 +663,7 @@ public record Recipe(
 
   /** The memory that this recipe allows, in bytes. */
   long memoryBytes() {
-    return memory == null ? MemorySize.defaultBytes() : MemorySize.parse(memory);
+    return memory == null ? MemorySize.defaultBytes() : MemorySize.parse(memory, "--memory");
   }
 
   /** The memory of each GPU that this recipe, which must be complete, allows; 0 for most of it. */

@@ -259,6 +259,18 @@ public final class Taco {
       return this;
     }
 
+    /** What computes, as {@link Recipe#backend}. */
+    public Specialization backend(String backend) {
+      recipe = recipe.with("backend", backend);
+      return this;
+    }
+
+    /** Memory of each GPU that backend cuda may use, as {@link Recipe#gpuMemory}. */
+    public Specialization gpuMemory(String gpuMemory) {
+      recipe = recipe.with("gpu-memory", gpuMemory);
+      return this;
+    }
+
     /** Replaces the folder of an earlier run. */
     public Specialization overwrite() {
       overwrite = true;

@@ -148,15 +148,31 @@ class TacoTest {
   @ParameterizedTest
   @CsvSource({"512m, 536870912", "4g, 4294967296", "1.5k, 1536", "4GiB, 4294967296", "100, 100"})
   void readsMemorySizes(String text, long bytes) {
-    assertEquals(bytes, MemorySize.parse(text));
+    assertEquals(bytes, MemorySize.parse(text, "--memory"));
   }
 
   @ParameterizedTest
   @ValueSource(strings = {"", "g", "-1g", "0", "1e9", "4 apples", "999999999999t"})
   void refusesWhatIsNoMemorySize(String text) {
-    assertEquals(
-        TacoException.Kind.USAGE,
-        assertThrows(TacoException.class, () -> MemorySize.parse(text)).kind());
+    TacoException e =
+        assertThrows(TacoException.class, () -> MemorySize.parse(text, "--gpu-memory"));
+    assertEquals(TacoException.Kind.USAGE, e.kind());
+    assertTrue(e.getMessage().startsWith("--gpu-memory: "), e.getMessage());
+  }
+
+  @Test
+  void theBackendIsAskedForInJava() {
+    TacoException e =
+        assertThrows(
+            TacoException.class,
+            () ->
+                Taco.specialize(folder.resolve("m.onnx"))
+                    .data(folder)
+                    .sparsity(0.5)
+                    .backend("simd")
+                    .gpuMemory("1g")
+                    .to(folder.resolve("backend")));
+    assertEquals("--gpu-memory is for --backend cuda; the backend is simd", e.getMessage());
   }
 
   @ParameterizedTest

@@ -131,7 +131,7 @@ class CudaTest {
   void memoryIsASize() {
     Cli.Result result = solve("--backend", "cuda", "--gpu-memory", "much");
     assertEquals(2, result.exitCode(), result.err());
-    assertTrue(result.err().contains("'much' is no memory size"), result.err());
+    assertTrue(result.err().contains("--gpu-memory: 'much' is no memory size"), result.err());
   }
 
   @Test

@@ -136,7 +136,7 @@ public final class CudaProbe {
             found,
             found
                 ? driverName()
-                : "no NVIDIA driver: %s is not on the library path; install the driver of the GPU"
+                : "no NVIDIA driver: %s is not on the library path; install the driver, 580 or newer; in a container, start that with --gpus all"
                     .formatted(driverName())));
     return found;
   }

@@ -126,7 +126,8 @@ class CudaProbeTest {
             Stream.concat(FLAGS.stream(), Stream.of("-Xlog:class+load:file=" + classes)).toList(),
             Map.of("LD_LIBRARY_PATH", folder.toString()));
     refuses(
-        result, "no NVIDIA driver: libcuda.so.1 is not on the library path; install the driver");
+        result,
+        "no NVIDIA driver: libcuda.so.1 is not on the library path; install the driver, 580 or newer");
     assertTrue(result.output().contains("driver missing: no NVIDIA driver"), result.output());
     assertTrue(result.output().contains("kernels found"), result.output());
     assertFalse(result.output().contains("cudart"), "not looked for: " + result.output());

@@ -84,16 +84,16 @@ final class DeviceBench {
   }
 
   Taco.DeviceBenchResult run() {
-    // What is missing is said before any work.
+    // What is wrong with the models can be put right here; what this machine lacks, perhaps not.
+    Subject dense = read(request.dense());
+    Subject compressed = read(request.compressed());
+    long[] shape =
+        Taco.commonShape(dense.model(), dense.input(), compressed.model(), compressed.input());
     if (request.runtime().equals(TENSORRT)) {
       TensorRtProbe.examine().require();
     } else {
       provider().require();
     }
-    Subject dense = read(request.dense());
-    Subject compressed = read(request.compressed());
-    long[] shape =
-        Taco.commonShape(dense.model(), dense.input(), compressed.model(), compressed.input());
     List<Integer> batches = batches(dense.input(), compressed.input());
     checkIntegers(dense.model(), compressed.model());
     return request.runtime().equals(TENSORRT)

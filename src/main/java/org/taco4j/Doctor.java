@@ -20,6 +20,8 @@ import org.taco4j.runtime.tensorrt.TensorRtProbe;
  *
  * @param taco version of taco4j
  * @param onnxRuntime version of ONNX Runtime
+ * @param onnxRuntimeProviders what this build of it can run models on: {@code CPU}, and more in
+ *     that for GPUs, whether or not there is one
  * @param machine the machine and the backend that would be chosen
  * @param maxHeapBytes heap that the JVM may use
  * @param cpuFeatures SIMD extensions that the operating system reports; empty where it does not
@@ -30,6 +32,7 @@ import org.taco4j.runtime.tensorrt.TensorRtProbe;
 public record Doctor(
     String taco,
     String onnxRuntime,
+    List<String> onnxRuntimeProviders,
     RunReport.Machine machine,
     long maxHeapBytes,
     List<String> cpuFeatures,
@@ -101,6 +104,7 @@ public record Doctor(
       return new Doctor(
           Taco.version(),
           Session.runtimeVersion(),
+          Session.runtimeProviders(),
           machine(choice.backend().description() + "; " + choice.reason()),
           Runtime.getRuntime().maxMemory(),
           readCpuFeatures(),

@@ -717,7 +717,7 @@ public final class Taco {
     }
     Notices notices = new Notices(progress::notice);
     OnnxModel model = OnnxModel.read(request.model());
-    long sourceBytes = model.sizeInBytes();
+    long sourceBytes = model.bytesRead();
     if (request.packWeights()) {
       PackedWeights.requireOpset(model);
     }
@@ -740,9 +740,9 @@ public final class Taco {
     if (forTensorRt) {
       OnnxModel friendly = model.copy();
       tensorRt = TensorRtExport.rewrite(friendly, notices);
+      TensorRtExport.noteWeightsOnly(tensorRt, friendly, notices);
       ModelInput image = ModelInput.of(friendly);
       SameResults.require(model, friendly, image, imageShape(friendly, image));
-      progress.message(TensorRtExport.describe(tensorRt));
       result = new OperatorPlan.Result(friendly, List.of(), 0, 0);
     }
     OnnxModel written = result.model();

@@ -83,6 +83,21 @@ final class TensorRtExport {
     return outcome;
   }
 
+  /** Notes 8-bit weights that gain nothing in TensorRT, of a model that is exported as it is. */
+  static void noteWeightsOnly(TensorRtForm.Outcome outcome, OnnxModel model, Notices notices) {
+    if (outcome.weightsOnly() > 0) {
+      notices.add(
+          "weights-only-quantized",
+          model.source(),
+          outcome.weightsOnly()
+              + " layers have 8-bit weights and read floats: TensorRT makes floats of the weights and"
+              + " multiplies those, so the bits make the file smaller, not the model faster;"
+              + " specialize with --bits 8 --activation-bits 8 --runtime tensorrt makes integers of"
+              + " both where it can",
+          outcome.weightsOnly());
+    }
+  }
+
   /** For people. */
   static String describe(TensorRtForm.Outcome outcome) {
     return "for TensorRT: %d of %d layers have the pattern 2:4, %d multiply 8-bit integers"

@@ -107,6 +107,9 @@ final class BenchCommand implements Callable<Integer> {
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter out = commandLine.getOut();
     if (calibrateOps) {
+      refuse(
+          "--calibrate-ops times layers on the CPU, for its operator library: leave out ",
+          List.of("--runtime", "--precision", "--no-sparse-tactics", "--seconds"));
       calibrate(commandLine);
       return 0;
     }
@@ -118,6 +121,11 @@ final class BenchCommand implements Callable<Integer> {
     }
     Taco.checkBenchRuntime(runtime);
     if (!runtime.equals("onnxruntime")) {
+      refuse(
+          "--runtime "
+              + runtime
+              + " runs models on the GPU, and threads are of the CPU: leave out ",
+          List.of("--threads"));
       onDevice(commandLine, model, against);
       return 0;
     }
@@ -149,6 +157,21 @@ final class BenchCommand implements Callable<Integer> {
     }
     out.flush();
     return 0;
+  }
+
+  /** Throws an exception of kind USAGE where one of these options was given. */
+  private void refuse(String why, List<String> options) {
+    refuse(Objects.requireNonNull(spec), why, options);
+  }
+
+  /** {@link #refuse(String, List)} of any command. */
+  static void refuse(CommandLine.Model.CommandSpec command, String why, List<String> options) {
+    CommandLine.ParseResult given = command.commandLine().getParseResult();
+    for (String option : options) {
+      if (given.hasMatchedOption(option)) {
+        throw TacoException.usage(why + option);
+      }
+    }
   }
 
   /** Throws an exception of kind USAGE where there would be nothing to measure. */

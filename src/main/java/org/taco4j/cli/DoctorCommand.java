@@ -33,7 +33,9 @@ final class DoctorCommand implements Callable<Integer> {
       out.print(ReportFiles.toJson(doctor));
     } else {
       out.printf("taco4j        %s%n", doctor.taco());
-      out.printf("ONNX Runtime  %s, CPU%n", doctor.onnxRuntime());
+      out.printf(
+          "ONNX Runtime  %s, %s%n",
+          doctor.onnxRuntime(), String.join(", ", doctor.onnxRuntimeProviders()));
       out.printf("Java          %s%n", doctor.machine().java());
       out.printf("system        %s%n", doctor.machine().os());
       out.printf("processor     %s, %d cores%n", doctor.machine().cpu(), doctor.machine().cores());

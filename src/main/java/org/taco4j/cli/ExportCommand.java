@@ -97,6 +97,13 @@ final class ExportCommand implements Callable<Integer> {
   @Override
   public Integer call() {
     BenchCommand.requirePositive(threads, batch, seconds);
+    if (runtime.equals("tensorrt")) {
+      BenchCommand.refuse(
+          Objects.requireNonNull(spec),
+          "--runtime tensorrt chooses no operators and measures nothing, bench --runtime tensorrt"
+              + " does: leave out ",
+          List.of("--threads", "--batch", "--seconds", "--layers"));
+    }
     CommandLine commandLine = Objects.requireNonNull(spec).commandLine();
     PrintWriter output = commandLine.getOut();
     try (ConsoleProgress progress = new ConsoleProgress(commandLine.getErr())) {

@@ -53,26 +53,28 @@ final class ResultTable {
         styled(size < 0 ? BETTER : WORSE, number("(%+.0f %%)", 100 * size)));
     RunReport.Latency latency = report.latency();
     String times = number("(%.2fx", latency.ratio());
+    boolean elsewhere = Verdict.isTimedElsewhere(report);
     row(
         "latency p50",
         number("%.2f ms", latency.dense().p50Millis()),
         number("%.2f ms", latency.compressed().p50Millis()),
-        styled(
-                latency.ratio() > 1 + NOTABLE
-                    ? BETTER
-                    : latency.ratio() < 1 - NOTABLE ? WORSE : null,
-                times)
+        styled(elsewhere ? null : style(latency), times)
             + String.format(
                 Locale.ROOT,
-                "; 5th to 95th percentile %.2f to %.2f%s)",
+                "; 5th to 95th percentile %.2f to %.2f%s%s)",
                 latency.ratioLow(),
                 latency.ratioHigh(),
-                noise(latency)));
+                noise(latency),
+                elsewhere ? "; in ONNX Runtime on the CPU" : ""));
     for (String sentence : Verdict.of(report)) {
       to.println();
       to.println(Terminal.styled(stream, "yellow", "note:") + " " + sentence);
     }
     to.flush();
+  }
+
+  private static @Nullable String style(RunReport.Latency latency) {
+    return latency.ratio() > 1 + NOTABLE ? BETTER : latency.ratio() < 1 - NOTABLE ? WORSE : null;
   }
 
   /** What to make of a wide spread. */

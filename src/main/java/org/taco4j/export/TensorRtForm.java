@@ -63,11 +63,17 @@ public final class TensorRtForm {
    * @param twoOfFour those of them, by name, whose weights have two zeros in every four
    *     neighbouring input channels: what sparse tensor cores skip, and nothing else
    * @param quantized how many multiply 8-bit integers
+   * @param weightsOnly how many have weights in 8 bits and read floats: they multiply floats
    * @param densified sparse initializers that became dense
    * @param floatBiases integer biases that became floats
    */
   public record Outcome(
-      int layers, List<String> twoOfFour, int quantized, int densified, int floatBiases) {}
+      int layers,
+      List<String> twoOfFour,
+      int quantized,
+      int weightsOnly,
+      int densified,
+      int floatBiases) {}
 
   /**
    * Brings a model to this form.
@@ -83,20 +89,22 @@ public final class TensorRtForm {
     work.check();
     model.adopt(work);
     List<Layer> layers = LayerDiscovery.discover(model);
+    List<Layer> integers =
+        layers.stream().filter(layer -> IntegerWeights.whyNot(model, layer).isEmpty()).toList();
+    long quantized = integers.stream().filter(layer -> readsIntegers(model, layer)).count();
     return new Outcome(
         layers.size(),
         layers.stream().filter(layer -> isTwoOfFour(model, layer)).map(Layer::name).toList(),
-        Math.toIntExact(layers.stream().filter(layer -> isQuantized(model, layer)).count()),
+        Math.toIntExact(quantized),
+        Math.toIntExact(integers.size() - quantized),
         densified,
         biases);
   }
 
-  /** Whether a layer's weights and the activations that it reads come through DequantizeLinear. */
-  private static boolean isQuantized(OnnxModel model, Layer layer) {
+  /** Whether the activations that a layer reads come through DequantizeLinear. */
+  private static boolean readsIntegers(OnnxModel model, Layer layer) {
     int producer = model.index().producer(layer.input());
-    return producer >= 0
-        && Nodes.is(model.index().node(producer), "DequantizeLinear")
-        && IntegerWeights.whyNot(model, layer).isEmpty();
+    return producer >= 0 && Nodes.is(model.index().node(producer), "DequantizeLinear");
   }
 
   /**

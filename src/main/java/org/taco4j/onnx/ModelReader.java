@@ -63,8 +63,15 @@ final class ModelReader {
   /** Operators that hand a constant on to those that use it. */
   private static final Set<String> PASSING = Set.of("Identity", "Transpose", "Reshape", "Cast");
 
-  /** What came out of a file; {@code original} only where the model is this one file. */
-  record Content(ModelProto proto, @Nullable ByteString original) {}
+  /**
+   * What came out of a file.
+   *
+   * @param proto with external data, and with packed weights as dense ones
+   * @param original the file; null where {@code proto} is not what it says, as one of these two was
+   *     in it
+   * @param bytes of the model as it is stored, external data included
+   */
+  record Content(ModelProto proto, @Nullable ByteString original, long bytes) {}
 
   private final Path file;
   private final Map<String, MemorySegment> dataFiles = new HashMap<>();
@@ -82,6 +89,8 @@ final class ModelReader {
     new ModelReader(Path.of(source)).checkGraph(index);
   }
 
+  // Unpacking gives back the same object where there is nothing to unpack.
+  @SuppressWarnings("ReferenceEquality")
   private Content read() {
     ByteString bytes = UnsafeByteOperations.unsafeWrap(mapModel().asByteBuffer());
     ModelProto proto = parse(bytes);
@@ -97,11 +106,13 @@ final class ModelReader {
     if (external) {
       proto = proto.toBuilder().setGraph(graph).build();
     }
-    proto = PackedWeights.unpack(file.toString(), proto);
-    GraphIndex index = new GraphIndex(proto.getGraph());
+    long stored = external ? ModelWriter.size(proto) : bytes.size();
+    ModelProto unpacked = PackedWeights.unpack(file.toString(), proto);
+    GraphIndex index = new GraphIndex(unpacked.getGraph());
     checkGraph(index);
     checkFinite(index);
-    return new Content(proto, external ? null : bytes);
+    // The file of a model that came packed would write it packed, edited or not.
+    return new Content(unpacked, external || unpacked != proto ? null : bytes, stored);
   }
 
   private MemorySegment mapModel() {

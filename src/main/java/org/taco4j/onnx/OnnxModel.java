@@ -45,9 +45,13 @@ public final class OnnxModel {
   private ModelProto proto;
 
   /**
-   * The file that the model came from, until the first edit; null where it was more than a file.
+   * The file that the model came from, until the first edit; null where it was more than a file, or
+   * had packed weights.
    */
   private @Nullable ByteString original;
+
+  /** Bytes of the files that the model came from; negative for none. */
+  private long bytesRead = -1;
 
   private @Nullable GraphIndex index;
   private LayerDiscovery.@Nullable Found found;
@@ -68,7 +72,9 @@ public final class OnnxModel {
    */
   public static OnnxModel read(Path file) {
     ModelReader.Content content = ModelReader.read(file);
-    return new OnnxModel(file.toString(), content.proto(), content.original());
+    OnnxModel model = new OnnxModel(file.toString(), content.proto(), content.original());
+    model.bytesRead = content.bytes();
+    return model;
   }
 
   /**
@@ -106,6 +112,14 @@ public final class OnnxModel {
   /** Bytes of the model as one protobuf, external data included: what {@link #write} would need. */
   public long sizeInBytes() {
     return original != null ? original.size() : ModelWriter.size(proto);
+  }
+
+  /**
+   * Bytes of the model as it was read, external data included: fewer than {@link #sizeInBytes}
+   * where its weights were packed. For a model that was not read, what it has now.
+   */
+  public long bytesRead() {
+    return bytesRead >= 0 ? bytesRead : sizeInBytes();
   }
 
   /** An independent copy; weights that neither side changes are shared. */

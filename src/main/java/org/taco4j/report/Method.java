@@ -30,6 +30,11 @@ final class Method {
         .anyMatch(name -> name != null && name.startsWith(Operators.SPARSE_DOMAIN + "."));
   }
 
+  /** Whether the model was written for TensorRT, which no run measures in. */
+  static boolean isForTensorRt(RunReport report) {
+    return option(report, "runtime", "").equals("tensorrt");
+  }
+
   /** An option of the recipe as text; what it does not say is {@code otherwise}. */
   static String option(RunReport report, String name, String otherwise) {
     Object value = report.recipe().get(name);

@@ -51,9 +51,16 @@ final class ModelCard {
         megabytes(report.dense().gzipBytes()),
         megabytes(report.compressed().gzipBytes()));
     RunReport.Latency latency = report.latency();
+    boolean forTensorRt = Method.isForTensorRt(report);
     row(
         card,
-        "latency p50, batch " + latency.batch() + ", " + latency.threads() + " threads",
+        "latency p50"
+            + (forTensorRt ? " in ONNX Runtime on the CPU" : "")
+            + ", batch "
+            + latency.batch()
+            + ", "
+            + latency.threads()
+            + " threads",
         millis(latency.dense().p50Millis()),
         millis(latency.compressed().p50Millis()));
     card.append("\nTop-1 over the task's classes on ")
@@ -69,11 +76,17 @@ final class ModelCard {
                 latency.ratioLow(),
                 latency.ratioHigh()))
         .append(
-            Method.hasSparseOperators(report)
-                ? "Layers are sparse operators, which skip zeros in ONNX Runtime with taco4j's operator"
-                    + " library; without it the model computes the same, densely.\n"
-                : "ONNX Runtime multiplies zeros like any other number: zeros make the file smaller,"
-                    + " not faster.\n");
+            forTensorRt
+                ? "The model is written for NVIDIA's TensorRT, and these times are ONNX Runtime's on"
+                    + " the CPU, which multiplies zeros: they say nothing about its speed there."
+                    + " `taco bench model.onnx --against DENSE --runtime tensorrt` measures it, on a"
+                    + " machine with TensorRT. Of zeros, sparse tensor cores skip those of the"
+                    + " pattern 2:4, in fp16 and int8.\n"
+                : Method.hasSparseOperators(report)
+                    ? "Layers are sparse operators, which skip zeros in ONNX Runtime with taco4j's operator"
+                        + " library; without it the model computes the same, densely.\n"
+                    : "ONNX Runtime multiplies zeros like any other number: zeros make the file smaller,"
+                        + " not faster.\n");
     if (report.ptc() != null) {
       ptc(card, report.ptc());
     }

@@ -80,6 +80,8 @@ final class NoticeGroups {
           "Dimensions that keep more units than asked",
           "zeros-not-skipped",
           "Zeros that TensorRT multiplies",
+          "weights-only-quantized",
+          "8-bit weights that TensorRT makes floats of",
           "batch-fixed",
           "Batches that a model does not take",
           "dense-in-fp16",

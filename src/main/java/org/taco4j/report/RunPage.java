@@ -91,6 +91,7 @@ final class RunPage {
       }
     }
     values.put("hasSparseOperators", Method.hasSparseOperators(report));
+    values.put("forTensorRt", Method.isForTensorRt(report));
     values.put(
         "operators",
         // Those of integers have no times, and a table of their own.

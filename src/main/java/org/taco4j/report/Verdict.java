@@ -38,7 +38,18 @@ public final class Verdict {
               + " than usual, as weights that were once quantised do, and pruning changes those that"
               + " stay. --bits 8 makes it small.");
     }
+    if (isTimedElsewhere(report)) {
+      sentences.add(
+          "Latencies are those of ONNX Runtime on the CPU, and say nothing about TensorRT, which the"
+              + " model is for: measure there, on a machine with it, with taco bench model.onnx"
+              + " --against DENSE --runtime tensorrt.");
+    }
     return sentences;
+  }
+
+  /** Whether the latencies are of another runtime than the model was written for. */
+  public static boolean isTimedElsewhere(RunReport report) {
+    return Method.isForTensorRt(report);
   }
 
   private static double points(double fraction) {

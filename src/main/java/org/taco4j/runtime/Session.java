@@ -11,6 +11,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Comparator;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.stream.Stream;
 import org.taco4j.common.TacoException;
@@ -39,6 +40,13 @@ public final class Session implements AutoCloseable {
   /** Version of ONNX Runtime. */
   public static String runtimeVersion() {
     return OrtEnvironment.getEnvironment().getVersion();
+  }
+
+  /** What its build can run models on: {@code CPU}, {@code CUDA}, {@code Tensorrt}, ... */
+  public static List<String> runtimeProviders() {
+    return OrtEnvironment.getAvailableProviders().stream()
+        .map(provider -> provider.getName().replace("ExecutionProvider", ""))
+        .toList();
   }
 
   /**

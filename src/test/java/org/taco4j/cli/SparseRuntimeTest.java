@@ -161,6 +161,14 @@ class SparseRuntimeTest {
     }
     assertEquals(0, result.path("notices").size(), result.toString());
     assertTrue(Files.size(out) < Files.size(source));
+    if (OperatorLibrary.isAvailable()) {
+      Path again = folder.resolve("unpacked.onnx");
+      JsonNode unpacked =
+          json("export", out, "--runtime", "taco4j", "-o", again, "--seconds", "0.1", "--json");
+      assertTrue(unpacked.path("notices").toString().contains("weights-unpacked"));
+      assertEquals(Files.size(out), unpacked.path("sourceBytes").asLong());
+      assertEquals(Files.size(again), unpacked.path("bytes").asLong());
+    }
 
     String notices = json("export", dense, "--pack-weights", "-o", out, "--json").toString();
     assertTrue(notices.contains("weights-not-packed"), notices);

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 
+import ai.onnx.proto.OnnxMl.ModelProto;
 import ai.onnx.proto.OnnxMl.NodeProto;
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -113,6 +114,8 @@ class TensorRtTest {
             List.of("--batch", "1,8"),
             List.of("--runtime", "tensorrt", "--precision", "fp8"),
             List.of("--runtime", "tensorrt", "--batch", "0"),
+            List.of("--runtime", "tensorrt", "--threads", "4"),
+            List.of("--runtime", "onnxruntime-cuda", "--threads", "1"),
             List.of("--runtime", "onnxruntime-cuda", "--precision", "fp16"))) {
       List<Object> all = new ArrayList<>(List.of(base));
       all.addAll(options);
@@ -121,6 +124,69 @@ class TensorRtTest {
     }
     assertFails(
         2, "did you mean 'tensorrt'", "bench", dense, "--against", dense, "--runtime", "tensort");
+    Path missing = folder.resolve("nope.onnx");
+    assertFails(
+        3,
+        "nope.onnx: no such file",
+        "bench",
+        missing,
+        "--against",
+        dense,
+        "--runtime",
+        "tensorrt");
+    assertFails(
+        3,
+        "nope.onnx: no such file",
+        "bench",
+        dense,
+        "--against",
+        missing,
+        "--runtime",
+        "tensorrt");
+  }
+
+  @Test
+  void optionsThatWouldBeIgnoredAreRefused() {
+    for (List<String> options :
+        List.of(
+            List.of("--runtime", "tensorrt"),
+            List.of("--precision", "fp16"),
+            List.of("--no-sparse-tactics"),
+            List.of("--seconds", "1"))) {
+      List<Object> all = new ArrayList<>(List.of("bench", "--calibrate-ops", dense));
+      all.addAll(options);
+      Cli.Result result = Cli.run(all.toArray());
+      assertEquals(2, result.exitCode(), options + result.err());
+      assertTrue(result.err().contains("--calibrate-ops"), result.err());
+      assertTrue(result.err().contains("leave out " + options.getFirst()), result.err());
+    }
+    assertFails(
+        2,
+        "--runtime tensorrt runs models on the GPU, and threads are of the CPU: leave out --threads",
+        "bench",
+        dense,
+        "--against",
+        dense,
+        "--runtime",
+        "tensorrt",
+        "--threads",
+        "4");
+    Path out = folder.resolve("never.onnx");
+    for (List<String> options :
+        List.of(
+            List.of("--threads", "2"),
+            List.of("--batch", "4"),
+            List.of("--seconds", "1"),
+            List.of("--layers"))) {
+      List<Object> all =
+          new ArrayList<>(List.of("export", dense, "--runtime", "tensorrt", "-o", out));
+      all.addAll(options);
+      Cli.Result result = Cli.run(all.toArray());
+      assertEquals(2, result.exitCode(), options + result.err());
+      assertTrue(result.err().contains("--runtime tensorrt"), result.err());
+      assertTrue(result.err().contains("leave out " + options.getFirst()), result.err());
+    }
+    assertFalse(Files.exists(out));
   }
 
   @Test
@@ -172,9 +238,16 @@ class TensorRtTest {
     assertEquals(4, result.at("/tensorRt/layers").asInt());
     assertEquals(0, result.at("/tensorRt/twoOfFour").size());
     assertTrue(result.path("notices").toString().contains("zeros-not-skipped"));
-    OnnxModel written = OnnxModel.read(out);
+    // Not through OnnxModel, which would unpack what is packed.
+    ModelProto raw = ModelProto.parseFrom(Files.readAllBytes(out));
+    assertTrue(raw.getGraph().getNodeList().stream().allMatch(node -> node.getDomain().isEmpty()));
+    assertTrue(raw.getFunctionsList().isEmpty());
     assertTrue(
-        written.operatorCounts().keySet().stream().noneMatch(name -> name.startsWith("taco4j")));
+        raw.getOpsetImportList().stream()
+            .noneMatch(domain -> domain.getDomain().startsWith("taco4j")));
+    assertEquals(Files.size(source), result.path("sourceBytes").asLong());
+    assertEquals(Files.size(out), result.path("bytes").asLong());
+    OnnxModel written = OnnxModel.read(out);
     for (Layer layer : LayerDiscovery.discover(model)) {
       assertEquals(LayerWeights.zeros(model, layer), LayerWeights.zeros(written, layer));
     }
@@ -182,11 +255,10 @@ class TensorRtTest {
     String name = model.outputs().getFirst().name();
     assertArrayEquals(
         Ort.run(model, input).get(name).values(), Ort.run(written, input).get(name).values());
-    assertTrue(
-        Cli.run("export", source, "--runtime", "tensorrt", "-o", out)
-            .succeeded()
-            .out()
-            .startsWith("0 of 4 layers have the pattern 2:4"));
+    Cli.Result forPeople =
+        Cli.run("export", source, "--runtime", "tensorrt", "-o", out).succeeded();
+    assertTrue(forPeople.out().startsWith("0 of 4 layers have the pattern 2:4"), forPeople.out());
+    assertFalse(forPeople.err().contains("have the pattern"), forPeople.err());
     assertFails(
         2,
         "--pack-weights",
@@ -210,13 +282,63 @@ class TensorRtTest {
         folder.resolve("lib"));
   }
 
+  @Test
+  void whatASpecialistOfPackedWeightsBecomes() throws IOException {
+    Path packed = folder.resolve("packed-run");
+    Cli.run(
+            "specialize",
+            dense,
+            "--data",
+            images,
+            "--out",
+            packed,
+            "--sparsity",
+            "0.8",
+            "--pack-weights")
+        .succeeded();
+    Path source = packed.resolve("model.onnx");
+    assertTrue(
+        ModelProto.parseFrom(Files.readAllBytes(source)).getGraph().getNodeList().stream()
+            .anyMatch(node -> node.getOpType().equals("Unpack")));
+    Path out = folder.resolve("unpacked.onnx");
+    Cli.run("export", source, "--runtime", "tensorrt", "-o", out).succeeded();
+    assertTrue(
+        ModelProto.parseFrom(Files.readAllBytes(out)).getGraph().getNodeList().stream()
+            .allMatch(node -> node.getDomain().isEmpty()));
+  }
+
+  @Test
+  void weightsOfEightBitsAloneAreTakenAndSaidToGainNothing() throws IOException {
+    Path run = folder.resolve("weights-only");
+    Cli.run("specialize", dense, "--data", images, "--out", run, "--sparsity", "0.5", "--bits", "8")
+        .succeeded();
+    JsonNode result =
+        JSON.readTree(
+            Cli.run(
+                    "export",
+                    run.resolve("model.onnx"),
+                    "--runtime",
+                    "tensorrt",
+                    "-o",
+                    folder.resolve("weights-only.onnx"),
+                    "--json")
+                .succeeded()
+                .out());
+    assertTrue(result.at("/tensorRt/weightsOnly").asInt() >= 3, result.toString());
+    assertEquals(0, result.at("/tensorRt/quantized").asInt());
+    assertTrue(result.path("notices").toString().contains("weights-only-quantized"));
+  }
+
   private static Path specialize(String name, Object... options) {
     Path out = folder.resolve(name);
     List<Object> all =
         new ArrayList<>(List.of("specialize", dense, "--data", images, "--out", out));
     all.addAll(List.of(options));
     all.addAll(List.of("--runtime", "tensorrt"));
-    Cli.run(all.toArray()).succeeded();
+    Cli.Result result = Cli.run(all.toArray()).succeeded();
+    String printed = result.out() + result.err();
+    assertTrue(printed.contains("; in ONNX Runtime on the CPU)"), printed);
+    assertTrue(printed.contains("say nothing about TensorRT"), printed);
     return out;
   }
 
@@ -245,6 +367,12 @@ class TensorRtTest {
             written.index().stored(node.getInput(2)).getDataType());
       }
     }
+    // Whose times those are.
+    String card = Files.readString(out.resolve("MODEL_CARD.md"));
+    assertTrue(card.contains("latency p50 in ONNX Runtime on the CPU"), card);
+    assertTrue(card.contains("bench model.onnx --against DENSE --runtime tensorrt"), card);
+    assertTrue(
+        Files.readString(out.resolve("report.html")).contains("; in ONNX Runtime on the CPU"));
     JsonNode report = JSON.readTree(out.resolve("report.json").toFile());
     for (JsonNode range : report.at("/activations/ranges")) {
       assertEquals(0, range.path("zeroPoint").asInt(), range.toString());

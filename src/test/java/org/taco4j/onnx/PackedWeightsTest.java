@@ -17,6 +17,7 @@ import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
 import com.google.protobuf.ByteString;
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
@@ -73,6 +74,27 @@ class PackedWeightsTest {
       assertEquals(tensor.getRawData(), other.getRawData(), tensor.getName());
     }
     return packed;
+  }
+
+  /** What has been unpacked is what is written, handed to a runtime and counted: not the file. */
+  @Test
+  void unpackedStaysUnpackedThoughNothingIsEdited() throws IOException {
+    OnnxModel model = convolution(17, sparse(64 * 64, 0.9, 2), 64, 64, 1, 1).model();
+    OnnxModel packed = model.copy();
+    PackedWeights.pack(packed);
+    Path file = folder.resolve("stays.onnx");
+    packed.write(file);
+    OnnxModel read = OnnxModel.read(file);
+    Path again = folder.resolve("again.onnx");
+    read.copy().write(again);
+    for (byte[] bytes : List.of(read.toBytes(), Files.readAllBytes(again))) {
+      ModelProto raw = ModelProto.parseFrom(bytes);
+      assertEquals(1, raw.getGraph().getNodeCount());
+      assertEquals(0, raw.getFunctionsCount());
+      assertEquals(bytes.length, read.sizeInBytes());
+    }
+    assertEquals(Files.size(file), read.bytesRead());
+    assertTrue(read.bytesRead() < read.sizeInBytes());
   }
 
   /** Optimised as usual: only constants that are folded are packed for the same kernels. */

@@ -22,6 +22,14 @@ class VerdictTest {
   }
 
   @Test
+  void saysThatTensorRtWasNotMeasured() {
+    List<String> sentences =
+        Verdict.of(Reports.at(0.9, 0.93, Map.of("runtime", "tensorrt"), "model.onnx"));
+    assertEquals(1, sentences.size(), sentences.toString());
+    assertTrue(sentences.getFirst().contains("bench model.onnx"), sentences.toString());
+  }
+
+  @Test
   void saysNothingOfWhatWasNotMeasured() {
     assertEquals(List.of(), Verdict.of(Reports.bare()));
   }

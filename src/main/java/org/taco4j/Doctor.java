@@ -56,7 +56,8 @@ public record Doctor(
    * TensorRT, part by part.
    *
    * @param available whether {@code bench --runtime tensorrt} can be had
-   * @param parts what was looked for, in its order, up to the first that is missing
+   * @param parts what was looked for, in its order; what comes after a missing part that all else
+   *     needs was not looked for
    */
   public record TensorRt(boolean available, List<TensorRtProbe.Part> parts) {}
 

@@ -1,6 +1,7 @@
 package org.taco4j.cli;
 
 import java.io.PrintWriter;
+import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.Callable;
@@ -77,11 +78,18 @@ final class DoctorCommand implements Callable<Integer> {
     }
   }
 
-  /** One line: what is missing first, or the version. */
-  private static void printTensorRt(Doctor.TensorRt tensorRt, PrintWriter out) {
-    TensorRtProbe.Part last = tensorRt.parts().getLast();
+  /** The version, or what is missing. */
+  static void printTensorRt(Doctor.TensorRt tensorRt, PrintWriter out) {
+    List<TensorRtProbe.Part> missing =
+        tensorRt.parts().stream().filter(part -> !part.available()).toList();
+    if (missing.isEmpty()) {
+      missing = List.of(tensorRt.parts().getLast());
+    }
     out.printf(
         "TensorRT      bench --runtime tensorrt %s: %s%n",
-        tensorRt.available() ? "can be used" : "cannot be used", last.detail());
+        tensorRt.available() ? "can be used" : "cannot be used", missing.getFirst().detail());
+    for (TensorRtProbe.Part part : missing.subList(1, missing.size())) {
+      out.printf("              %s%n", part.detail());
+    }
   }
 }

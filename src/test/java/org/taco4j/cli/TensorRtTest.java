@@ -22,6 +22,7 @@ import java.util.Map;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
+import org.taco4j.Doctor;
 import org.taco4j.Taco;
 import org.taco4j.TinyTask;
 import org.taco4j.bench.DeviceComparison;
@@ -37,6 +38,7 @@ import org.taco4j.onnx.OnnxModel;
 import org.taco4j.onnx.Ort;
 import org.taco4j.onnx.PackedWeights;
 import org.taco4j.runtime.tensorrt.EngineLayers;
+import org.taco4j.runtime.tensorrt.TensorRtProbe;
 
 /** The commands for TensorRT, on a machine without it: what they write, and what they say. */
 class TensorRtTest {
@@ -79,6 +81,25 @@ class TensorRtTest {
         "--batch",
         "1,8,32",
         "--no-sparse-tactics");
+  }
+
+  @Test
+  void doctorNamesAllThatIsMissing() {
+    StringWriter text = new StringWriter();
+    DoctorCommand.printTensorRt(
+        new Doctor.TensorRt(
+            false,
+            List.of(
+                new TensorRtProbe.Part("driver", true, "libcuda.so.1"),
+                new TensorRtProbe.Part("cuDNN", false, "no cuDNN"),
+                new TensorRtProbe.Part("NVRTC", true, "libnvrtc.so.13"),
+                new TensorRtProbe.Part("TensorRT", false, "no TensorRT"))),
+        new PrintWriter(text));
+    assertEquals(
+        List.of(
+            "TensorRT      bench --runtime tensorrt cannot be used: no cuDNN",
+            "              no TensorRT"),
+        text.toString().lines().toList());
   }
 
   @Test

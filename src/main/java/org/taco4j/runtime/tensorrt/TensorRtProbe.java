@@ -77,18 +77,20 @@ public final class TensorRtProbe {
               "TensorRT 10.15 for CUDA 13 (apt: libnvonnxparsers10; pip: tensorrt-cu13)"));
 
   /**
-   * What was found. Parts that were not looked for, as one before them is missing, are not listed.
+   * What was found. Without a driver or a GPU no library was looked for, and without one of these
+   * not the bindings: such are not listed.
    *
    * @param parts in the order in which they were looked for
    */
   public record Findings(List<Part> parts) {
     /** Why TensorRT cannot be used; empty where it can. */
     public String obstacle() {
-      return parts.stream()
-          .filter(part -> !part.available())
-          .findFirst()
-          .map(Part::detail)
-          .orElse("");
+      return missing().stream().findFirst().map(Part::detail).orElse("");
+    }
+
+    /** The parts that cannot be used, in their order. */
+    public List<Part> missing() {
+      return parts.stream().filter(part -> !part.available()).toList();
     }
 
     /**
@@ -99,7 +101,13 @@ public final class TensorRtProbe {
     public void require() {
       String obstacle = obstacle();
       if (!obstacle.isEmpty()) {
-        throw TacoException.runtime("TensorRT cannot be used here: " + obstacle);
+        int others = missing().size() - 1;
+        throw TacoException.runtime(
+            "TensorRT cannot be used here: "
+                + obstacle
+                + (others == 0
+                    ? ""
+                    : "; %d more are missing, `taco doctor` lists them".formatted(others)));
       }
     }
   }
@@ -142,11 +150,13 @@ public final class TensorRtProbe {
                 false,
                 "%s is not on the library path (LD_LIBRARY_PATH, ld.so.conf, CUDA_HOME, TENSORRT_HOME); install %s"
                     .formatted(String.join(", ", missing), library.packages())));
-        return new Findings(parts);
+      } else {
+        parts.add(new Part(library.name(), true, String.join(", ", library.files())));
       }
-      parts.add(new Part(library.name(), true, String.join(", ", library.files())));
     }
-    parts.add(binding(binding));
+    if (parts.stream().allMatch(Part::available)) {
+      parts.add(binding(binding));
+    }
     return new Findings(parts);
   }
 

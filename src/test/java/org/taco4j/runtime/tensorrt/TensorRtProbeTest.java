@@ -84,12 +84,22 @@ class TensorRtProbeTest {
   void eachLibraryIsNamedWithWhatToInstall(String file, String name, String install) {
     TensorRtProbe.Findings found =
         TensorRtProbe.examine(GPU, library -> !library.equals(file), UNTOUCHED);
-    TensorRtProbe.Part last = found.parts().getLast();
-    assertEquals(name, last.name());
-    assertFalse(last.available());
-    assertTrue(last.detail().startsWith(file + " is not on the library path"), last.detail());
-    assertTrue(last.detail().contains(install), last.detail());
-    assertEquals(last.detail(), found.obstacle());
+    assertEquals(1, found.missing().size());
+    TensorRtProbe.Part missing = found.missing().getFirst();
+    assertEquals(name, missing.name());
+    assertTrue(missing.detail().startsWith(file + " is not on the library path"), missing.detail());
+    assertTrue(missing.detail().contains(install), missing.detail());
+    assertEquals(missing.detail(), found.obstacle());
+  }
+
+  @Test
+  void allLibrariesThatAreMissingAreFound() {
+    TensorRtProbe.Findings found = TensorRtProbe.examine(GPU, library -> false, UNTOUCHED);
+    assertEquals(7, found.missing().size());
+    TacoException e = assertThrows(TacoException.class, found::require);
+    assertTrue(e.getMessage().contains("libcudart.so.13"), e.getMessage());
+    assertTrue(
+        e.getMessage().endsWith("; 6 more are missing, `taco doctor` lists them"), e.getMessage());
   }
 
   @Test

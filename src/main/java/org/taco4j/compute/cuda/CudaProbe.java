@@ -17,6 +17,7 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Optional;
 import java.util.stream.Stream;
+import org.jspecify.annotations.Nullable;
 
 /**
  * What of CUDA this machine has, found out one library after the other: any of them may be missing,
@@ -331,27 +332,39 @@ public final class CudaProbe {
         : "%s64_%s.dll".formatted(library, version);
   }
 
-  /** Opens a library of the toolkit for good; whether it could be. */
+  /** {@link #opens(String, String)} in the toolkit's places alone. */
   private static boolean opens(String file) {
+    return opens(file, /* home= */ null);
+  }
+
+  /**
+   * Opens a library for good, from the loader's places or a folder of the toolkit, so that bindings
+   * which need it find it open; whether it could be.
+   *
+   * @param file its name, such as libcudart.so.13
+   * @param home where a product beside the toolkit is installed, which is looked at first; null for
+   *     none
+   */
+  public static boolean opens(String file, @Nullable String home) {
     return find(file).isPresent()
-        || toolkitFolders().stream()
+        || libraryFolders(home)
             .map(folder -> folder.resolve(file))
             .anyMatch(path -> Files.exists(path) && find(path.toString()).isPresent());
   }
 
-  private static List<Path> toolkitFolders() {
+  private static Stream<Path> libraryFolders(@Nullable String home) {
     List<String> folders =
         isWindows()
             ? List.of("bin/x64", "bin")
-            : List.of("lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib");
+            : List.of("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib");
     return Stream.of(
+            home,
             System.getenv("CUDA_HOME"),
             System.getenv("CUDA_PATH"),
             "/usr/local/cuda",
             "/usr/local/cuda-13")
-        .filter(home -> home != null && !home.isBlank())
-        .flatMap(home -> folders.stream().map(folder -> Path.of(home, folder)))
-        .toList();
+        .filter(place -> place != null && !place.isBlank())
+        .flatMap(place -> folders.stream().map(folder -> Path.of(place, folder)));
   }
 
   private static boolean isWindows() {

@@ -1,15 +1,10 @@
 package org.taco4j.runtime.tensorrt;
 
-import java.lang.foreign.Arena;
-import java.lang.foreign.SymbolLookup;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 import java.util.function.Predicate;
 import java.util.function.Supplier;
-import java.util.stream.Stream;
 import org.taco4j.common.TacoException;
 import org.taco4j.compute.cuda.CudaProbe;
 
@@ -192,35 +187,8 @@ public final class TensorRtProbe {
     return System.getProperty("os.name").toLowerCase(Locale.ROOT).contains("linux");
   }
 
-  /**
-   * Opens a library for good, from the loader's places or those of CUDA and TensorRT, so that the
-   * bindings find it open.
-   */
+  /** Opens a library for good, from the loader's places or those of CUDA and TensorRT. */
   private static boolean opens(String file) {
-    if (isLibrary(file)) {
-      return true;
-    }
-    return folders()
-        .map(folder -> folder.resolve(file))
-        .anyMatch(path -> Files.exists(path) && isLibrary(path.toString()));
-  }
-
-  private static Stream<Path> folders() {
-    return Stream.of(
-            System.getenv("TENSORRT_HOME"),
-            System.getenv("CUDA_HOME"),
-            System.getenv("CUDA_PATH"),
-            "/usr/local/cuda")
-        .filter(home -> home != null && !home.isBlank())
-        .flatMap(home -> Stream.of("lib", "lib64").map(lib -> Path.of(home, lib)));
-  }
-
-  private static boolean isLibrary(String name) {
-    try {
-      SymbolLookup.libraryLookup(name, Arena.global());
-      return true;
-    } catch (IllegalArgumentException e) {
-      return false; // that is its way to say that there is no such library
-    }
+    return CudaProbe.opens(file, System.getenv("TENSORRT_HOME"));
   }
 }
